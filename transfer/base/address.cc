@@ -1,0 +1,53 @@
+#include "transfer/base/address.h"
+
+#include <charconv>
+
+namespace baton {
+
+Result<HostPort> HostPort::parse(std::string_view text) {
+  const auto bad = [&](const char* expected) {
+    return Status(Code::kInvalidArgument,
+                  "address is '" + std::string(text.substr(0, 256)) + "': expected " + expected);
+  };
+  HostPort out;
+  std::string_view port;
+  if (text.starts_with('[')) {
+    const size_t close = text.find(']');
+    if (close == std::string_view::npos || close + 1 >= text.size() || text[close + 1] != ':')
+      return bad("[v6 address]:port");
+    out.host = text.substr(1, close - 1);
+    port = text.substr(close + 2);
+  } else {
+    const size_t colon = text.rfind(':');
+    if (colon == std::string_view::npos || colon == 0) return bad("host:port");
+    out.host = text.substr(0, colon);
+    if (out.host.find(':') != std::string::npos) return bad("brackets around a v6 address");
+    port = text.substr(colon + 1);
+  }
+  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), out.port);
+  if (error != std::errc() || end != port.data() + port.size() || out.host.empty())
+    return bad("host:port with a port from 0 to 65535");
+  return out;
+}
+
+std::string HostPort::to_string() const {
+  const bool v6 = host.find(':') != std::string::npos;
+  return (v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
+}
+
+bool HostPort::is_loopback() const {
+  return host == "localhost" || host == "::1" || host.starts_with("127.");
+}
+
+Result<std::vector<HostPort>> parse_node_address(std::string_view text) {
+  std::vector<HostPort> ranks;
+  while (true) {
+    const size_t comma = text.find(',');
+    BATON_ASSIGN_OR_RETURN(HostPort rank, HostPort::parse(text.substr(0, comma)));
+    ranks.push_back(std::move(rank));
+    if (comma == std::string_view::npos) return ranks;
+    text.remove_prefix(comma + 1);
+  }
+}
+
+}  // namespace baton
