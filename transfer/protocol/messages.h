@@ -1,0 +1,152 @@
+// The messages of the control connection, as plain values. Wire format: codec.h. Who sends which
+// in which state: sender_handoff.h and receiver_handoff.h; the picture is in transfer/DESIGN.md.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "kernels/kv_layout.h"
+#include "transfer/base/ids.h"
+#include "transfer/chunk_key.h"
+
+namespace baton::protocol {
+
+inline constexpr uint16_t kVersion = 1;
+
+// Bounds that the codec enforces in both directions.
+inline constexpr uint32_t kMaxFrameBytes = 4u << 20;
+inline constexpr uint32_t kMaxChunks = 65'536;        // of one handoff
+inline constexpr uint32_t kMaxLayers = 1'024;         // of one KV group
+inline constexpr uint32_t kMaxGroups = 64;            // KV groups × head groups of one handoff
+inline constexpr uint32_t kMaxSegments = 8u << 20;    // of one handoff
+inline constexpr uint32_t kMaxText = 1'024;           // bytes of any text field
+
+// First message of either side. A side that cannot agree answers REFUSE with a zero handoff id.
+struct Hello {
+  uint16_t version = kVersion;
+  std::string node;         // the sender's node address, "host:port"
+  Incarnation incarnation;  // of the sender's life
+  Fingerprint fingerprint;
+  uint32_t chunk_tokens = 0;
+  // Opaque blocks move only between equal blocks; zero where strides describe the layout.
+  uint64_t opaque_block_bytes = 0;
+  uint32_t opaque_block_tokens = 0;
+  std::string local_socket;  // abstract Unix socket of the local channel, without the leading NUL
+  uint64_t channel_nonce = 0;  // whoever opens a channel to the sender shows this number
+};
+
+// The request waits in the prefiller's engine.
+struct Queued {
+  HandoffAttempt handoff;
+};
+
+// One (KV group, head group) of an offer. All chunks of the offer exist in each group.
+struct GroupOffer {
+  uint16_t kv_group = 0;
+  uint16_t head_group = 0;
+  uint16_t layers = 0;
+  PayloadOrder order = PayloadOrder::kTokenHead;
+  uint32_t token_bytes = 0;         // payload bytes of one token in one layer; opaque: of one block
+  uint32_t opaque_block_tokens = 0;  // opaque: tokens of one block; else 0
+  bool operator==(const GroupOffer&) const = default;
+};
+
+struct Offer {
+  HandoffAttempt handoff;
+  uint32_t tokens = 0;  // covered by the offer; the last chunk may be a tail chunk
+  uint32_t chunk_tokens = 0;
+  bool retained = false;
+  std::vector<GroupOffer> groups;
+  std::vector<ChunkKey> keys;  // ceil(tokens / chunk_tokens)
+};
+
+struct Accept {
+  HandoffAttempt handoff;
+  uint32_t held_tokens = 0;       // leading tokens that the receiver's engine holds itself
+  std::vector<bool> held_chunks;  // one a chunk: held (and pinned) in the receiver's host tier
+  uint64_t window_bytes = 0;      // unacknowledged bytes that this handoff may always have
+};
+
+enum class RefuseReason : uint8_t {
+  kVersion = 1, kFingerprint, kChunkTokens, kLayout, kKeys, kNoRoom, kExpired, kCancelled,
+  kUnknownHandoff, kDuplicate, kNoChannel, kIncarnation, kShutdown, kLimit,
+};
+const char* refuse_reason_name(RefuseReason reason);
+
+// A zero handoff id refuses the connection. The text names both values where two differ.
+struct Refuse {
+  HandoffAttempt handoff;
+  RefuseReason reason = RefuseReason::kNoRoom;
+  std::string text;
+};
+
+// Hint: so many segments were published since the offer, retransmissions included; `all` once
+// every segment of the handoff was published at least once.
+struct Sent {
+  HandoffAttempt handoff;
+  uint64_t segments = 0;
+  bool all = false;
+};
+
+// Verified segments: bit i of words[j] stands for segment first_word*64 + j*64 + i. Bits that are
+// not set say nothing. Idempotent.
+struct Ack {
+  HandoffAttempt handoff;
+  uint32_t first_word = 0;
+  std::vector<uint64_t> words;
+};
+
+// These segments did not verify or did not come; publish them again.
+struct Resend {
+  HandoffAttempt handoff;
+  std::vector<uint32_t> segments;
+};
+
+// The receiver has verified all; its end is the true one.
+struct Commit {
+  HandoffAttempt handoff;
+};
+
+// This side's end is `failed`; the other side ends too.
+struct Failed {
+  HandoffAttempt handoff;
+  Code code = Code::kInternal;
+  std::string text;
+};
+
+// Stop; answered by DRAINED once nothing of this handoff writes or reads at the answering side.
+struct Cancel {
+  HandoffAttempt handoff;
+  std::string text;
+};
+struct Drained {
+  HandoffAttempt handoff;
+};
+
+// Asks the holder to push these chunks; answered by OFFER of the longest leading run that is
+// held, or by MISS.
+struct Fetch {
+  HandoffAttempt handoff;
+  uint32_t tokens = 0;
+  std::vector<ChunkKey> keys;
+  uint32_t budget_ms = 0;
+};
+struct Miss {
+  HandoffAttempt handoff;
+};
+
+struct Heartbeat {
+  uint64_t sequence = 0;
+};
+
+using Message = std::variant<Hello, Queued, Offer, Accept, Refuse, Sent, Ack, Resend, Commit,
+                             Failed, Cancel, Drained, Fetch, Miss, Heartbeat>;
+
+// "OFFER", "ACK", …: as DESIGN and the logs write them.
+const char* message_name(const Message& message);
+// The handoff a message belongs to; nullptr for HELLO and HEARTBEAT.
+const HandoffAttempt* handoff_of(const Message& message);
+
+}  // namespace baton::protocol
