@@ -1,0 +1,197 @@
+"""Builds and runs the tests, preset by preset, and counts them (started by run.sh)."""
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD_FOLDERS = {"release": "build", "asan": "build-asan", "tsan": "build-tsan"}
+# A hung test is ended by its own limit long before these.
+CTEST_LIMIT_S = 900
+PYTEST_LIMIT_S = 900
+PYTEST_NO_TESTS = 5  # pytest's exit code when none was collected
+
+# What a sanitizer finds ends the program with this exit code (tests/e2e/baton.py looks for it).
+SANITIZER_EXIT = 99
+SANITIZER_OPTIONS = {
+    "ASAN_OPTIONS": f"exitcode={SANITIZER_EXIT}:detect_leaks=1:strict_string_checks=1:"
+    "check_initialization_order=1:detect_stack_use_after_return=1",
+    "UBSAN_OPTIONS": f"exitcode={SANITIZER_EXIT}:halt_on_error=1:print_stacktrace=1",
+    "TSAN_OPTIONS": f"exitcode={SANITIZER_EXIT}:halt_on_error=1:second_deadlock_stack=1",
+}
+
+
+@dataclass
+class Count:
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __iadd__(self, other):
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+        return self
+
+    def __str__(self):
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+    @property
+    def tests(self):
+        return self.passed + self.failed + self.skipped
+
+
+def note(text):
+    print(f"== {text}", flush=True)
+
+
+def run(command, env=None, limit_s=None):
+    """Runs in a process group of its own, so that an end by time or Ctrl-C takes all of it along."""
+    process = subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True)
+    try:
+        return process.wait(timeout=limit_s)
+    except BaseException as error:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
+            note(f"ended after {limit_s} s: {' '.join(map(str, command))}")
+            return 124
+        raise
+
+
+def count_junit(path):
+    """Counts one JUnit file of ctest or pytest. What neither ran nor was skipped has failed."""
+    count = Count()
+    try:
+        cases = list(ElementTree.parse(path).iter("testcase"))
+    except (OSError, ElementTree.ParseError):
+        return count
+    for case in cases:
+        skipped = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            count.failed += 1
+        elif skipped is None:
+            count.passed += 1
+        elif case.get("status") == "notrun" and not skipped.get("message", "").startswith("SKIP_"):
+            count.failed += 1  # ctest: the program is missing
+        else:
+            count.skipped += 1
+    return count
+
+
+def counted(command, junit, limit_s, env, nothing_collected=()):
+    junit.unlink(missing_ok=True)
+    code = run(command, env=env, limit_s=limit_s)
+    count = count_junit(junit)
+    if code != 0 and count.failed == 0 and code not in nothing_collected:
+        note(f"exit code {code} without a failed test: counted as one failure")
+        count.failed += 1
+    return count
+
+
+def run_ctest(build, env, pattern, prefix):
+    junit = build / "ctest.xml"
+    command = [*prefix, "ctest", "--test-dir", build, "-j", str(os.cpu_count()),
+               "--output-on-failure", "--no-tests=ignore", "--output-junit", junit]
+    if pattern:
+        command += ["-R", pattern]
+    return counted([str(word) for word in command], junit, CTEST_LIMIT_S, env)
+
+
+def run_pytest(folder, junit, env, pattern, prefix=()):
+    command = [*prefix, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+               "--durations=5", "--durations-min=5", f"--junitxml={junit}", f"tests/{folder}"]
+    if pattern:
+        command.append(f"--name-regex={pattern}")
+    return counted(command, junit, PYTEST_LIMIT_S, env, nothing_collected=(PYTEST_NO_TESTS,))
+
+
+def address_space_prefix():
+    """GCC 12's ThreadSanitizer does not start where the kernel randomises more than 28 bits."""
+    prefix = ["setarch", "--addr-no-randomize"]
+    try:
+        bits = int(Path("/proc/sys/vm/mmap_rnd_bits").read_text())
+        tried = subprocess.run([*prefix, "true"], stderr=subprocess.DEVNULL)
+    except (OSError, ValueError):
+        return []
+    return prefix if bits > 28 and tried.returncode == 0 else []
+
+
+def build_preset(preset, prefix):
+    started = time.monotonic()
+    code = run(["cmake", "--preset", preset, "--log-level=WARNING"])
+    if code == 0:
+        code = run([*prefix, "cmake", "--build", "--preset", preset])
+    seconds = time.monotonic() - started
+    note(f"{preset}: build {'done' if code == 0 else 'FAILED'} ({seconds:.0f} s)")
+    return code == 0
+
+
+def run_preset(preset, pattern):
+    note(f"{preset}: build")
+    prefix = address_space_prefix() if preset == "tsan" else []
+    if not build_preset(preset, prefix):
+        return Count(failed=1)
+    build = ROOT / BUILD_FOLDERS[preset]
+    env = {**os.environ, **SANITIZER_OPTIONS, "BATON_BUILD": str(build), "BATON_PRESET": preset,
+           "PYTHONDONTWRITEBYTECODE": "1"}
+    started = time.monotonic()
+    total = run_ctest(build, env, pattern, prefix)
+    total += run_pytest("e2e", build / "e2e.xml", env, pattern, prefix)
+    note(f"{preset}: {total.tests} tests: {total} ({time.monotonic() - started:.0f} s)")
+    return total
+
+
+def run_static(pattern):
+    with tempfile.TemporaryDirectory() as folder:
+        env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        total = run_pytest("static", Path(folder) / "static.xml", env, pattern)
+    note(f"static: {total.tests} tests: {total}")
+    return total
+
+
+def name_pattern(text):
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"not a regular expression: {error}")
+    return text
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="tests/run.sh", description=__doc__)
+    parser.add_argument("--no-install", action="store_true",
+                        help="do not install missing Debian packages (seen to by run.sh)")
+    parser.add_argument("--preset", action="append", choices=list(BUILD_FOLDERS),
+                        help="only this preset (repeatable)")
+    parser.add_argument("--filter", type=name_pattern, metavar="REGEX",
+                        help="only tests whose name matches")
+    options = parser.parse_args()
+
+    started = time.monotonic()
+    rows = {"static": run_static(options.filter)}
+    for preset in options.preset or BUILD_FOLDERS:
+        rows[preset] = run_preset(preset, options.filter)
+    total = Count()
+    note(f"all, in {time.monotonic() - started:.0f} s:")
+    for name, count in rows.items():
+        print(f"{name:8} {count.tests:5} tests: {count}")
+        total += count
+    print(total, flush=True)
+    return 1 if total.failed or total.passed == 0 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
