@@ -1,0 +1,38 @@
+// A chunk that lies whole in a slot: all layers of `tokens` tokens of one (KV group, head group).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/checksum.h"
+#include "kernels/kv_layout.h"
+#include "transfer/chunk_key.h"
+#include "transfer/slot_pool.h"
+
+namespace baton {
+
+// What a chunk is found by.
+struct ChunkId {
+  ChunkKey key;
+  uint16_t kv_group = 0;
+  uint16_t head_group = 0;
+  bool operator==(const ChunkId&) const = default;
+};
+
+struct Chunk {
+  ChunkId id;
+  uint32_t tokens = 0;
+  PayloadOrder order = PayloadOrder::kTokenHead;
+  size_t segment_bytes = 0;         // layer l lies at slot offset l * segment_bytes
+  std::vector<Checksum> checksums;  // one a layer, as gathered
+  SlotRef slot;
+};
+
+}  // namespace baton
+
+template <>
+struct std::hash<baton::ChunkId> {
+  size_t operator()(const baton::ChunkId& id) const noexcept {
+    return std::hash<baton::ChunkKey>()(id.key) ^ (size_t{id.kv_group} << 16 | id.head_group);
+  }
+};
