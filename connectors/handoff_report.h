@@ -1,0 +1,26 @@
+// What a session knows of its handoff: for the engine's answers, logs and metrics.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "transfer/base/clock.h"
+#include "transfer/protocol/effects.h"
+
+namespace baton {
+
+struct HandoffReport {
+  std::optional<protocol::End> end;  // unset while it lives
+  Status why;                        // ok exactly when committed
+  std::string transport;             // "local", …; empty before a channel was chosen
+  uint64_t bytes = 0;                // payload bytes verified (receiver) or acknowledged (sender)
+  uint32_t tokens = 0;               // leading prompt tokens that are now in the engine's blocks
+  uint32_t held_tokens = 0;          // of these, tokens that did not have to cross
+  // max(C,T)+min(C,T)/L over the measured time; an estimate; unset where C or T is unknown.
+  std::optional<double> share_of_bound;
+  Duration first_offer{};  // begin to OFFER
+  Duration total{};        // begin to the end
+};
+
+}  // namespace baton

@@ -1,0 +1,72 @@
+// The prefiller's side of one handoff, as an engine uses it.
+//
+//   create()      the request is queued in the engine             → the peer hears QUEUED
+//   begin()       its first prefill step is scheduled             → OFFER
+//   extend()      further blocks were given to it (chunked prefill)
+//   layer_ready() per layer and step, as soon as the layer's KV is written
+//   finish()      the prompt is prefilled; no further layer_ready
+//   on_released   the engine may free or reuse the blocks
+//
+// Nothing here waits: segments leave on the node's progress thread, and compute never waits for a
+// transfer. Whatever becomes of the handoff, the engine goes on computing; it learns the end from
+// report().
+//
+// Threads: create, begin, extend, layer_ready, finish and abort are called by one engine thread at
+// a time (any; externally synchronised). on_released runs once on the progress thread: it must not
+// block or call back into the session; typically it posts the block ids to the engine's own queue.
+// report() is thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "connectors/handoff_report.h"
+#include "transfer/base/address.h"
+#include "transfer/base/ids.h"
+#include "transfer/node.h"
+
+namespace baton {
+
+struct PrefillRequest {
+  HandoffAttempt handoff;
+  std::vector<HostPort> peer;     // the decoder's node; empty: nobody yet (two-step flow): the
+                                  // chunks are only retained, for a FETCH
+  Duration budget = std::chrono::seconds(30);
+  std::vector<uint32_t> tokens;   // the whole prompt
+  std::string salt;
+  std::string adapter;
+};
+
+class PrefillSession {
+ public:
+  // Errors: kInvalidArgument (no tokens, too many, transient mode without a peer),
+  // kResourceExhausted (max_handoffs), kExists (this attempt runs already), kUnavailable (stopping).
+  // On an error on_released is never called.
+  static Result<std::unique_ptr<PrefillSession>> create(Node& node, PrefillRequest request,
+                                                        std::function<void()> on_released);
+  // Without finish(): aborts. on_released still comes.
+  ~PrefillSession();
+
+  // `blocks` may grow later (extend). The KV of the first `cached_tokens` is in them already.
+  void begin(std::span<const uint32_t> blocks, uint32_t cached_tokens);
+  // Appends block ids to the table.
+  void extend(std::span<const uint32_t> blocks);
+  // The KV of tokens [0, tokens) of `layer` is written and will not change. Never decreases.
+  void layer_ready(uint32_t layer, uint32_t tokens);
+  void finish();
+  void abort(const std::string& why);
+
+  HandoffReport report() const;
+
+  class Impl;
+
+ private:
+  explicit PrefillSession(std::shared_ptr<Impl> impl);
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace baton

@@ -1,0 +1,35 @@
+// Who runs gathers and scatters: the host's vector code, later a GPU's copy kernels on side streams.
+//
+// Confined to the progress thread. `done` runs once, on the progress thread, never inside the call.
+// Until it has run, the source and the target must stay; the target counts a writer.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "kernels/checksum.h"
+#include "kernels/kv_layout.h"
+#include "transfer/base/status.h"
+
+namespace boost::asio {
+class io_context;
+}
+
+namespace baton {
+
+class Copier {
+ public:
+  virtual ~Copier() = default;
+  using Done = std::function<void(Checksum)>;
+  // Engine blocks → payload; the checksum of the bytes as gathered.
+  virtual void gather(const KvSegment& from, PayloadOrder order, const ChecksumSeed& seed,
+                      std::byte* payload, Done done) = 0;
+  // Payload → engine blocks from `first_token` on; the checksum of the bytes as copied.
+  virtual void scatter(const KvSegment& to, PayloadOrder order, const ChecksumSeed& seed,
+                       const std::byte* payload, uint32_t first_token, Done done) = 0;
+};
+
+// Copies at once, on the calling thread; `done` is posted to `io`.
+std::unique_ptr<Copier> make_host_copier(boost::asio::io_context& io);
+
+}  // namespace baton

@@ -1,0 +1,96 @@
+// A node: one process's arenas, host tier, channels, control endpoint and HTTP endpoint, and the
+// progress thread that runs them.
+//
+// Engines do not use it directly: connectors/prefill_session.h and decode_session.h do.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/kv_layout.h"
+#include "transfer/base/address.h"
+#include "transfer/base/metrics.h"
+#include "transfer/base/status.h"
+#include "transfer/chunk_key.h"
+#include "transfer/control/control_plane.h"
+#include "transfer/copier.h"
+#include "transfer/local/local_endpoint.h"
+#include "transfer/protocol/receiver_handoff.h"
+#include "transfer/protocol/sender_handoff.h"
+
+namespace baton {
+
+class Channel;
+class ChannelEvents;
+
+// The engine's KV memory: where each layer's blocks lie. The memory is the engine's and outlives
+// the node.
+struct KvMemory {
+  KvLayout layout;                     // the same for every layer
+  std::vector<std::byte*> layer_base;  // one a layer
+  uint32_t blocks = 0;                 // valid block ids are [0, blocks)
+};
+
+enum class SendMode : uint8_t {
+  kRetained,   // gather into slots that live on: they serve retries and FETCH
+  kTransient,  // let go of the bytes once they are acknowledged
+};
+
+// Test builds put a decorator around what the node makes; products leave these empty.
+struct NodeSeams {
+  std::function<std::unique_ptr<Copier>(std::unique_ptr<Copier>)> copier;
+  std::function<std::unique_ptr<Channel>(std::unique_ptr<Channel>)> channel;
+  // Stands between a channel and the node; called once a channel.
+  std::function<std::unique_ptr<ChannelEvents>(ChannelEvents&)> channel_events;
+};
+
+struct NodeConfig {
+  HostPort listen{"127.0.0.1", 0};                // control connections; port 0: any free
+  std::optional<HostPort> http;                   // /health, /metrics, /debug/handoffs, …
+  Fingerprint fingerprint;
+  uint32_t chunk_tokens = 256;                    // a multiple of the layout's block_tokens
+  KvMemory kv;
+  SendMode mode = SendMode::kRetained;
+  size_t retained_bytes = 256u << 20;             // arena of the host tier; 0: transient only
+  size_t transit_bytes = 32u << 20;               // arena of transient sends
+  bool huge_pages = false;
+  bool retain_received = false;                   // keep received chunks too: one more, counted, copy
+  uint64_t window_bytes = 64u << 20;              // unacknowledged bytes a handoff is guaranteed
+  uint32_t max_handoffs = 4096;                   // live, both roles together
+  uint32_t max_records = 4096;                    // of peers' offers nobody has claimed yet
+  Duration tombstone_ttl = std::chrono::seconds(60);
+  control::ControlConfig control;                 // its `listen` is taken from above
+  local::LocalConfig local;
+  protocol::SenderConfig sender;
+  protocol::ReceiverConfig receiver;
+  NodeSeams seams;
+};
+
+class Node {
+ public:
+  // Reserves memory, listens and starts the progress thread. Errors name the option.
+  static Result<std::unique_ptr<Node>> create(NodeConfig config);
+  // Ends every handoff (failed, the peers are told), waits until nothing touches the engine's
+  // blocks, stops the thread.
+  ~Node();
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+
+  HostPort address() const;                      // control, bound
+  std::optional<HostPort> http_address() const;  // bound
+  const NodeConfig& config() const;
+  // For the engine's own counters too: one /metrics a process. Thread-safe.
+  Metrics& metrics();
+
+  class Impl;
+  Impl& impl() { return *impl_; }
+
+ private:
+  explicit Node(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace baton
