@@ -24,7 +24,7 @@
 #include <string>
 #include <vector>
 
-#include "connectors/handoff_report.h"
+#include "transfer/handoff_report.h"
 #include "transfer/base/address.h"
 #include "transfer/base/ids.h"
 #include "transfer/node.h"
