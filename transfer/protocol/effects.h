@@ -1,6 +1,7 @@
 // What a step of a handoff's state machine asks its owner to do, in this order.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <vector>
 

@@ -17,11 +17,13 @@ inline constexpr uint16_t kVersion = 1;
 
 // Bounds that the codec enforces in both directions.
 inline constexpr uint32_t kMaxFrameBytes = 4u << 20;
-inline constexpr uint32_t kMaxChunks = 65'536;        // of one handoff
-inline constexpr uint32_t kMaxLayers = 1'024;         // of one KV group
-inline constexpr uint32_t kMaxGroups = 64;            // KV groups × head groups of one handoff
-inline constexpr uint32_t kMaxSegments = 8u << 20;    // of one handoff
-inline constexpr uint32_t kMaxText = 1'024;           // bytes of any text field
+inline constexpr uint32_t kMaxChunks = 65'536;      // of one handoff
+inline constexpr uint32_t kMaxLayers = 1'024;       // of one KV group
+inline constexpr uint32_t kMaxGroups = 64;          // KV groups × head groups of one handoff
+inline constexpr uint32_t kMaxSegments = 8u << 20;  // of one handoff
+inline constexpr uint32_t kMaxResend = 65'536;      // segments named by one RESEND
+inline constexpr uint64_t kMaxSegmentBytes = 1u << 30;
+inline constexpr uint32_t kMaxText = 1'024;  // bytes of any text field
 
 // First message of either side. A side that cannot agree answers REFUSE with a zero handoff id.
 struct Hello {
@@ -33,13 +35,15 @@ struct Hello {
   // Opaque blocks move only between equal blocks; zero where strides describe the layout.
   uint64_t opaque_block_bytes = 0;
   uint32_t opaque_block_tokens = 0;
-  std::string local_socket;  // abstract Unix socket of the local channel, without the leading NUL
+  std::string local_socket;    // abstract Unix socket of the local channel, without the leading NUL
   uint64_t channel_nonce = 0;  // whoever opens a channel to the sender shows this number
+  bool operator==(const Hello&) const = default;
 };
 
 // The request waits in the prefiller's engine.
 struct Queued {
   HandoffAttempt handoff;
+  bool operator==(const Queued&) const = default;
 };
 
 // One (KV group, head group) of an offer. All chunks of the offer exist in each group.
@@ -48,7 +52,7 @@ struct GroupOffer {
   uint16_t head_group = 0;
   uint16_t layers = 0;
   PayloadOrder order = PayloadOrder::kTokenHead;
-  uint32_t token_bytes = 0;         // payload bytes of one token in one layer; opaque: of one block
+  uint32_t token_bytes = 0;  // payload bytes of one token in one layer; opaque: of one block
   uint32_t opaque_block_tokens = 0;  // opaque: tokens of one block; else 0
   bool operator==(const GroupOffer&) const = default;
 };
@@ -60,6 +64,7 @@ struct Offer {
   bool retained = false;
   std::vector<GroupOffer> groups;
   std::vector<ChunkKey> keys;  // ceil(tokens / chunk_tokens)
+  bool operator==(const Offer&) const = default;
 };
 
 struct Accept {
@@ -67,11 +72,24 @@ struct Accept {
   uint32_t held_tokens = 0;       // leading tokens that the receiver's engine holds itself
   std::vector<bool> held_chunks;  // one a chunk: held (and pinned) in the receiver's host tier
   uint64_t window_bytes = 0;      // unacknowledged bytes that this handoff may always have
+  bool operator==(const Accept&) const = default;
 };
 
 enum class RefuseReason : uint8_t {
-  kVersion = 1, kFingerprint, kChunkTokens, kLayout, kKeys, kNoRoom, kExpired, kCancelled,
-  kUnknownHandoff, kDuplicate, kNoChannel, kIncarnation, kShutdown, kLimit,
+  kVersion = 1,
+  kFingerprint,
+  kChunkTokens,
+  kLayout,
+  kKeys,
+  kNoRoom,
+  kExpired,
+  kCancelled,
+  kUnknownHandoff,
+  kDuplicate,
+  kNoChannel,
+  kIncarnation,
+  kShutdown,
+  kLimit,
 };
 const char* refuse_reason_name(RefuseReason reason);
 
@@ -80,14 +98,16 @@ struct Refuse {
   HandoffAttempt handoff;
   RefuseReason reason = RefuseReason::kNoRoom;
   std::string text;
+  bool operator==(const Refuse&) const = default;
 };
 
-// Hint: so many segments were published since the offer, retransmissions included; `all` once
-// every segment of the handoff was published at least once.
+// Hint: so many different segments were published since the offer (one published again counts
+// once); `all` once that is every segment that the receiver needs. Never decreases.
 struct Sent {
   HandoffAttempt handoff;
   uint64_t segments = 0;
   bool all = false;
+  bool operator==(const Sent&) const = default;
 };
 
 // Verified segments: bit i of words[j] stands for segment first_word*64 + j*64 + i. Bits that are
@@ -96,33 +116,40 @@ struct Ack {
   HandoffAttempt handoff;
   uint32_t first_word = 0;
   std::vector<uint64_t> words;
+  bool operator==(const Ack&) const = default;
 };
 
-// These segments did not verify or did not come; publish them again.
+// These segments did not verify or did not come; publish them again. None named: all that were
+// published and are neither verified nor asked for again.
 struct Resend {
   HandoffAttempt handoff;
   std::vector<uint32_t> segments;
+  bool operator==(const Resend&) const = default;
 };
 
 // The receiver has verified all; its end is the true one.
 struct Commit {
   HandoffAttempt handoff;
+  bool operator==(const Commit&) const = default;
 };
 
-// This side's end is `failed`; the other side ends too.
+// This side's end is `failed`; the other side ends too, and answers as it answers CANCEL.
 struct Failed {
   HandoffAttempt handoff;
   Code code = Code::kInternal;
   std::string text;
+  bool operator==(const Failed&) const = default;
 };
 
 // Stop; answered by DRAINED once nothing of this handoff writes or reads at the answering side.
 struct Cancel {
   HandoffAttempt handoff;
   std::string text;
+  bool operator==(const Cancel&) const = default;
 };
 struct Drained {
   HandoffAttempt handoff;
+  bool operator==(const Drained&) const = default;
 };
 
 // Asks the holder to push these chunks; answered by OFFER of the longest leading run that is
@@ -132,13 +159,16 @@ struct Fetch {
   uint32_t tokens = 0;
   std::vector<ChunkKey> keys;
   uint32_t budget_ms = 0;
+  bool operator==(const Fetch&) const = default;
 };
 struct Miss {
   HandoffAttempt handoff;
+  bool operator==(const Miss&) const = default;
 };
 
 struct Heartbeat {
   uint64_t sequence = 0;
+  bool operator==(const Heartbeat&) const = default;
 };
 
 using Message = std::variant<Hello, Queued, Offer, Accept, Refuse, Sent, Ack, Resend, Commit,

@@ -38,6 +38,9 @@ class SegmentMap {
   // Payload bytes of a segment as its group was offered.
   uint64_t bytes(uint32_t index) const;
   uint64_t total_bytes() const;
+  // One past the highest layer of any group.
+  uint16_t max_layers() const;
+  bool operator==(const SegmentMap&) const = default;
 
  private:
   struct Group {
@@ -45,6 +48,7 @@ class SegmentMap {
     uint16_t layers = 0;
     uint32_t token_bytes = 0;
     uint32_t opaque_block_tokens = 0;
+    bool operator==(const Group&) const = default;
   };
   std::vector<Group> groups_;
   uint32_t segments_ = 0;
