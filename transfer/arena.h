@@ -15,7 +15,7 @@ namespace baton {
 
 struct ArenaConfig {
   std::string name = "baton";  // shows in /proc/PID/maps
-  size_t bytes = 0;            // rounded up to whole pages
+  size_t bytes = 0;            // rounded up to whole pages of the size obtained
   bool huge_pages = false;     // try hugetlb pages of 2 MiB first; falls back and says so
   bool prefault = true;        // first touch runs at a fortieth of memory speed: pay it at start
 };
@@ -32,8 +32,9 @@ class Arena {
 
   std::byte* data() const { return data_; }
   size_t bytes() const { return bytes_; }
-  size_t page_bytes() const { return page_bytes_; }  // obtained, not asked for
-  int fd() const { return fd_.get(); }               // borrowed
+  // Obtained, not asked for. Where huge pages came without hugetlb is known only after prefault.
+  size_t page_bytes() const { return page_bytes_; }
+  int fd() const { return fd_.get(); }  // borrowed
 
  private:
   Arena(UniqueFd fd, std::byte* data, size_t bytes, size_t page_bytes);
@@ -47,7 +48,8 @@ class Arena {
 // Another process's arena, mapped read-only.
 class PeerArena {
  public:
-  // Errors: kProtocol where the descriptor lacks the seals or is smaller than `bytes`.
+  // Errors: kProtocol where the descriptor lacks the seals, is smaller than `bytes`, or `bytes` is
+  // zero; kInternal with errno. The descriptor is closed; the mapping keeps the memory.
   static Result<std::unique_ptr<PeerArena>> map(UniqueFd fd, size_t bytes);
   ~PeerArena();
   PeerArena(const PeerArena&) = delete;
@@ -57,9 +59,11 @@ class PeerArena {
   size_t bytes() const { return bytes_; }
 
  private:
-  PeerArena(const std::byte* data, size_t bytes) : data_(data), bytes_(bytes) {}
+  PeerArena(const std::byte* data, size_t bytes, size_t mapped_bytes);
+
   const std::byte* data_;
   size_t bytes_;
+  size_t mapped_bytes_;  // in whole pages
 };
 
 }  // namespace baton
