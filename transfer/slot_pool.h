@@ -88,14 +88,17 @@ class SlotPool : public std::enable_shared_from_this<SlotPool> {
   // Errors: kInvalidArgument where not even one fits.
   static Result<std::shared_ptr<SlotPool>> create(std::unique_ptr<Arena> arena, size_t slot_bytes);
 
-  // A free slot with one reader; nothing when none is free.
+  ~SlotPool();
+
+  // A free slot with one reader; nothing when none is free. Its bytes are what the last holder
+  // left there.
   std::optional<SlotRef> allocate();
   SlotWriter add_writer(const SlotRef& slot);
   // Called (outside the lock, on the thread that let go) each time a slot becomes free. Set once,
-  // before the first allocate().
+  // before the first allocate(). It may still be called while any SlotRef or SlotWriter lives.
   void on_free(std::function<void()> callback);
 
-  // Whether this generation of the slot is still given out.
+  // Whether this generation of the slot is still given out; false in quarantine.
   bool current(SlotId id) const;
   SlotCounts counts() const;
   size_t quarantined_bytes() const;
@@ -114,6 +117,7 @@ class SlotPool : public std::enable_shared_from_this<SlotPool> {
   void add_reader(SlotId id);
   void drop_reader(SlotId id);
   void drop_writer(SlotId id);
+  void make_free(uint32_t index) BATON_REQUIRES(mutex_);
 
   // Constant after construction.
   std::unique_ptr<Arena> arena_;
@@ -122,7 +126,8 @@ class SlotPool : public std::enable_shared_from_this<SlotPool> {
 
   mutable Mutex mutex_;
   std::vector<Slot> slots_ BATON_GUARDED_BY(mutex_);
-  std::vector<uint32_t> free_ BATON_GUARDED_BY(mutex_);
+  std::vector<uint32_t> free_ BATON_GUARDED_BY(mutex_);  // taken from the back
+  size_t quarantined_ BATON_GUARDED_BY(mutex_) = 0;      // slots
 };
 
 }  // namespace baton
