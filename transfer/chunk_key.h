@@ -15,11 +15,13 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
-#include "transfer/base/status.h"
-
 namespace baton {
+
+// Stands in every root: what is hashed in another way is another format.
+inline constexpr uint32_t kKeyFormatVersion = 1;
 
 struct ChunkKey {
   std::array<uint8_t, 32> bytes{};
@@ -30,26 +32,28 @@ struct ChunkKey {
 // What must be equal for KV bytes to mean the same on both ends. Compared field by field, so that
 // a refusal names the field and both values.
 struct Fingerprint {
-  std::string model;     // id and revision, e.g. the hash of the weights file
-  std::string dtype;     // of the KV cache: "float32", "bfloat16", …
-  uint32_t layers = 0;   // of the whole model
-  uint32_t planes = 0;   // 2: K and V; 1: MLA
-  uint32_t kv_heads = 0; // of the whole model, all ranks
+  std::string model;      // id and revision, e.g. the hash of the weights file
+  std::string dtype;      // of the KV cache: "float32", "bfloat16", …
+  uint32_t layers = 0;    // of the whole model
+  uint32_t planes = 0;    // 2: K and V; 1: MLA
+  uint32_t kv_heads = 0;  // of the whole model, all ranks
   uint32_t head_dim = 0;
-  std::string rope;      // canonical text of the RoPE settings
+  std::string rope;           // canonical text of the RoPE settings
   std::string opaque_layout;  // name of an engine's own packing; empty where strides describe it
 
   bool operator==(const Fingerprint&) const = default;
   // "" when equal, else "<field> is '<ours>' here and '<theirs>' there" for the first difference.
   std::string difference(const Fingerprint& theirs) const;
-  // Canonical bytes (each field with its length before it); what the root hashes.
+  // Canonical bytes: each field in the order above with its length before it (u32 little-endian),
+  // numbers as u32 little-endian; what the root hashes.
   std::string canonical() const;
 };
 
 // The key before the first chunk.
 ChunkKey root_key(const Fingerprint& fingerprint, std::string_view adapter, std::string_view salt);
 ChunkKey next_key(const ChunkKey& previous, std::span<const uint32_t> tokens);
-// Keys of all chunks of a prompt; the last one may be a tail chunk of fewer tokens.
+// Keys of all chunks of a prompt; the last one may be a tail chunk of fewer tokens. None for no
+// tokens. `chunk_tokens` is not 0.
 std::vector<ChunkKey> key_chain(const ChunkKey& root, std::span<const uint32_t> tokens,
                                 uint32_t chunk_tokens);
 
