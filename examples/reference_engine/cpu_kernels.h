@@ -52,8 +52,9 @@ struct AttendArgs {
 struct CpuKernels {
   void (*gemm)(const GemmArgs&);
   void (*attend)(const AttendArgs&);
-  // out[i] = x[i] / rms(x) * weight[i]; all padded to panels (padding of x is zero).
-  void (*rms_norm)(const float* x, const float* weight, size_t n, float eps, float* out);
+  // out[i] = x[i] / rms(x) * weight[i]; arrays of `padded` floats, zero from n on.
+  void (*rms_norm)(const float* x, const float* weight, size_t padded, size_t n, float eps,
+                   float* out);
   // out[i] = silu(gate[i]) * up[i], n a multiple of kPanel.
   void (*silu_mul)(const float* gate, const float* up, size_t n, float* out);
 };

@@ -81,7 +81,7 @@ class Llama {
   Llama& operator=(const Llama&) = delete;
 
   const LlamaConfig& config() const;
-  Isa isa() const;
+  Isa isa() const { return isa_; }
 
   // Runs one step over all chunks; the cost grows with the sum of their tokens, which the caller
   // bounds (scratch memory too: about 4·(3·hidden + 3·ffn) bytes a token).
@@ -99,12 +99,17 @@ class Llama {
 
  private:
   struct Step;
+  class Runner;
   Llama(std::unique_ptr<const LlamaWeights> weights, uint32_t threads, Isa isa);
+  // Checks the step and lays out its rows and work items.
+  void plan(std::span<const SequenceChunk> chunks, const KvView& kv);
+  void extend_rope(uint32_t positions);
 
   std::unique_ptr<const LlamaWeights> weights_;
   std::unique_ptr<ThreadPool> pool_;
+  const Isa isa_;
   const CpuKernels& kernels_;
-  std::vector<float> rope_;     // [context][head_dim / 2][cos, sin]
+  std::vector<float> rope_;     // [position][head_dim / 2][cos, sin], grown as positions come
   std::unique_ptr<Step> step_;  // scratch, kept from step to step
 };
 
