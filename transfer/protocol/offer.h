@@ -44,6 +44,9 @@ std::optional<OfferDifference> compare_offer(const Expectation& expected, const 
 std::vector<bool> chunks_held(const SegmentMap& map, uint32_t held_tokens,
                               const std::vector<bool>& held_chunks);
 
+// Payload bytes of the largest segment of a chunk that is not held; 0 if all are.
+uint64_t largest_needed_segment(const SegmentMap& map, const std::vector<bool>& held);
+
 // Cuts to kMaxText bytes at a UTF-8 boundary.
 std::string bounded_text(std::string text);
 

@@ -26,7 +26,6 @@ class PublishOrder {
     std::vector<uint16_t> groups;  // that have these layers, ascending
     bool operator==(const Run&) const = default;
   };
-  const Run& run_of_layer(uint16_t layer) const;
 
   std::vector<Run> runs_;  // ascending by layer
   uint32_t chunks_ = 0;
