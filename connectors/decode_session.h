@@ -31,6 +31,8 @@
 
 namespace baton {
 
+class ReceiveFeed;
+
 struct DecodeRequest {
   HandoffAttempt handoff;
   protocol::Flow flow = protocol::Flow::kPush;
@@ -76,11 +78,9 @@ class DecodeSession {
 
   HandoffReport report() const;
 
-  class Impl;
-
  private:
-  explicit DecodeSession(std::shared_ptr<Impl> impl);
-  std::shared_ptr<Impl> impl_;
+  explicit DecodeSession(std::shared_ptr<ReceiveFeed> feed);
+  const std::shared_ptr<ReceiveFeed> feed_;
 };
 
 }  // namespace baton

@@ -31,6 +31,8 @@
 
 namespace baton {
 
+class SendFeed;
+
 struct PrefillRequest {
   HandoffAttempt handoff;
   std::vector<HostPort> peer;     // the decoder's node; empty: nobody yet (two-step flow): the
@@ -62,11 +64,9 @@ class PrefillSession {
 
   HandoffReport report() const;
 
-  class Impl;
-
  private:
-  explicit PrefillSession(std::shared_ptr<Impl> impl);
-  std::shared_ptr<Impl> impl_;
+  explicit PrefillSession(std::shared_ptr<SendFeed> feed);
+  const std::shared_ptr<SendFeed> feed_;
 };
 
 }  // namespace baton

@@ -10,8 +10,8 @@ Status HandoffRegistry::claim(HandoffRole role, const HandoffAttempt& handoff, T
   if (closed_) return Status(Code::kUnavailable, "the node is shutting down");
   PerRole& r = roles_[static_cast<size_t>(role)];
   if (const auto it = r.graves.find(handoff); it != r.graves.end() && it->second.until > now)
-    return Status(Code::kRefused, "handoff " + handoff.to_string() + " has ended already: " +
-                                      protocol::end_name(it->second.end));
+    return Status(Code::kRefused, "handoff " + handoff.to_string() +
+                                      " has ended already: " + protocol::end_name(it->second.end));
   if (r.live.contains(handoff))
     return Status(Code::kExists, "handoff " + handoff.to_string() + " runs already");
   if (roles_[0].live.size() + roles_[1].live.size() >= max_live_)
@@ -35,8 +35,8 @@ void HandoffRegistry::bury(HandoffRole role, const HandoffAttempt& handoff, prot
   bury_locked(roles_[static_cast<size_t>(role)], handoff, end, now);
 }
 
-void HandoffRegistry::bury_locked(PerRole& role, const HandoffAttempt& handoff,
-                                  protocol::End end, TimePoint now) {
+void HandoffRegistry::bury_locked(PerRole& role, const HandoffAttempt& handoff, protocol::End end,
+                                  TimePoint now) {
   if (role.graves.insert_or_assign(handoff, Grave{end, now + ttl_}).second)
     role.order.push_back(handoff);
   while (!role.order.empty()) {

@@ -48,21 +48,21 @@ struct NodeSeams {
 };
 
 struct NodeConfig {
-  HostPort listen{"127.0.0.1", 0};                // control connections; port 0: any free
-  std::optional<HostPort> http;                   // /health, /metrics, /debug/handoffs, …
+  HostPort listen{"127.0.0.1", 0};  // control connections; port 0: any free
+  std::optional<HostPort> http;     // /health, /metrics, /debug/handoffs, …
   Fingerprint fingerprint;
-  uint32_t chunk_tokens = 256;                    // a multiple of the layout's block_tokens
+  uint32_t chunk_tokens = 256;  // a multiple of the layout's block_tokens
   KvMemory kv;
   SendMode mode = SendMode::kRetained;
-  size_t retained_bytes = 256u << 20;             // arena of the host tier; 0: transient only
-  size_t transit_bytes = 32u << 20;               // arena of transient sends
+  size_t retained_bytes = 256u << 20;  // arena of the host tier; 0: transient only
+  size_t transit_bytes = 32u << 20;    // arena of transient sends
   bool huge_pages = false;
-  bool retain_received = false;                   // keep received chunks too: one more, counted, copy
-  uint64_t window_bytes = 64u << 20;              // unacknowledged bytes a handoff is guaranteed
-  uint32_t max_handoffs = 4096;                   // live, both roles together
-  uint32_t max_records = 4096;                    // of peers' offers nobody has claimed yet
+  bool retain_received = false;       // keep received chunks too: one more, counted, copy
+  uint64_t window_bytes = 64u << 20;  // unacknowledged bytes a handoff is guaranteed
+  uint32_t max_handoffs = 4096;       // live, both roles together
+  uint32_t max_records = 4096;        // of peers' offers nobody has claimed yet
   Duration tombstone_ttl = std::chrono::seconds(60);
-  control::ControlConfig control;                 // its `listen` is taken from above
+  control::ControlConfig control;  // its `listen` is taken from above
   local::LocalConfig local;
   protocol::SenderConfig sender;
   protocol::ReceiverConfig receiver;

@@ -37,9 +37,10 @@ class SendFeed {
     bool begun = false;
     bool finished = false;
     std::optional<std::string> aborted;
-    std::vector<uint32_t> new_blocks;     // since the last drain
-    std::vector<uint32_t> layer_tokens;   // leading tokens ready, a layer; all of them, not a difference
-    Duration compute{};                   // begin to the last layer_ready
+    std::vector<uint32_t> new_blocks;  // since the last drain
+    std::vector<uint32_t>
+        layer_tokens;    // leading tokens ready, a layer; all of them, not a difference
+    Duration compute{};  // begin to the last layer_ready
   };
   Update drain();
   void set_report(HandoffReport report);

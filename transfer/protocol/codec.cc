@@ -95,6 +95,8 @@ void fields(Io& io, M& m) {
   handoff(io, m.handoff);
   io.integer_within("segments", m.segments, 0, kMaxSegments);
   io.boolean("all", m.all);
+  io.integer("compute_us", m.compute_us);
+  io.integer("goodput", m.goodput);
 }
 
 template <typename Io, Is<Ack> M>

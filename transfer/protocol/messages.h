@@ -107,6 +107,9 @@ struct Sent {
   HandoffAttempt handoff;
   uint64_t segments = 0;
   bool all = false;
+  // With `all`, for the receiver's estimate; 0: unknown.
+  uint64_t compute_us = 0;  // the engine's, from OFFER to the last layer
+  uint64_t goodput = 0;     // best payload rate seen lately towards this receiver, bytes a second
   bool operator==(const Sent&) const = default;
 };
 

@@ -1,0 +1,65 @@
+// What the parts of a node share. Internal to transfer/; confined to the progress thread unless a
+// member says otherwise.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <functional>
+#include <memory>
+
+#include "kernels/checksum.h"
+#include "transfer/chunk.h"
+#include "transfer/copier.h"
+#include "transfer/handoff_registry.h"
+#include "transfer/node.h"
+#include "transfer/node_metrics.h"
+#include "transfer/tiers/host_tier.h"
+
+namespace baton {
+
+struct NodeCore {
+  explicit NodeCore(NodeConfig node_config)
+      : config(std::move(node_config)),
+        node_metrics(metrics),
+        registry(config.max_handoffs, config.tombstone_ttl) {}
+
+  const NodeConfig config;   // constant
+  Metrics metrics;           // thread-safe
+  NodeMetrics node_metrics;  // thread-safe
+  HandoffRegistry registry;  // thread-safe
+  boost::asio::io_context io{1};
+  std::unique_ptr<Copier> copier;
+  std::shared_ptr<SlotPool> retained;  // null: nothing is retained
+  std::shared_ptr<SlotPool> transit;
+  std::unique_ptr<HostTier> tier;
+
+  // How this node's KV is offered and read: one KV group, one head group.
+  protocol::GroupOffer group() const {
+    const KvLayout& layout = config.kv.layout;
+    const bool opaque = layout.opaque_block_bytes != 0;
+    return {.kv_group = 0,
+            .head_group = 0,
+            .layers = static_cast<uint16_t>(config.kv.layer_base.size()),
+            .order = natural_order(layout),
+            .token_bytes = static_cast<uint32_t>(opaque ? layout.opaque_block_bytes
+                                                        : segment_bytes(layout, 1)),
+            .opaque_block_tokens = opaque ? layout.block_tokens : 0};
+  }
+
+  // Tokens [first, first + tokens) of a sequence in one layer of the engine's blocks; `blocks` is
+  // the sequence's table, `first` a multiple of block_tokens.
+  KvSegment segment(uint32_t layer, const std::vector<uint32_t>& blocks, uint32_t first,
+                    uint32_t tokens) const {
+    return {config.kv.layer_base[layer], config.kv.layout,
+            blocks.data() + first / config.kv.layout.block_tokens, tokens};
+  }
+
+  static ChecksumSeed seed(const ChunkId& chunk, uint32_t layer, uint64_t bytes) {
+    return make_seed({.key = chunk.key.bytes,
+                      .layer = layer,
+                      .kv_group = chunk.kv_group,
+                      .head_group = chunk.head_group,
+                      .bytes = bytes});
+  }
+};
+
+}  // namespace baton

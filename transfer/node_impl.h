@@ -1,0 +1,89 @@
+// What a node does: it owns the parts, routes messages and segments to the handoffs they belong to,
+// and runs everything on one progress thread. Internal to transfer/ and connectors/.
+//
+// start_sending and start_receiving are thread-safe; the rest is confined to the progress thread.
+#pragma once
+
+#include <atomic>
+#include <boost/asio/executor_work_guard.hpp>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <thread>
+#include <unordered_map>
+
+#include "transfer/node_core.h"
+#include "transfer/node_http.h"
+#include "transfer/peer_link.h"
+#include "transfer/receiving.h"
+#include "transfer/sending.h"
+
+namespace baton {
+
+class Node::Impl final : public control::PeerEvents {
+ public:
+  static Result<std::unique_ptr<Impl>> create(NodeConfig config);
+  ~Impl() override;
+
+  const NodeCore& core() const { return core_; }
+  Metrics& metrics() { return core_.metrics; }
+  HostPort address() const { return control_->address(); }
+  std::optional<HostPort> http_address() const;
+
+  // A prefill session's handoff; `peer` empty: two-step flow. `feed`'s wake must post on_feed().
+  Status start_sending(SendRequest request, std::vector<HostPort> peer,
+                       std::shared_ptr<SendFeed> feed, std::function<void()> on_released);
+  Status start_receiving(ReceiveRequest request, std::vector<HostPort> peer,
+                         std::shared_ptr<ReceiveFeed> feed, std::function<void()> on_released);
+  // Drains the feed of the handoff of that role; thread-safe.
+  void wake(HandoffRole role, const HandoffAttempt& handoff);
+  // The router says that the prefiller's leg failed; thread-safe. `attempt` 0: all of them.
+  void fail(const HandoffId& id, uint32_t attempt, const std::string& reason);
+  // Live handoffs and slots, for people. Thread-safe; waits for the progress thread, at most
+  // `deadline`.
+  Result<nlohmann::json> debug_handoffs(Duration deadline);
+  // Brings the gauges up to date. Thread-safe.
+  void refresh_gauges();
+
+  // --- control::PeerEvents
+  void on_up(const std::shared_ptr<control::Peer>& peer) override;
+  void on_message(control::Peer& peer, protocol::Message message) override;
+  void on_stalled(control::Peer& peer) override;
+  void on_resumed(control::Peer& peer) override;
+  void on_down(control::Peer& peer, const Status& why) override;
+
+ private:
+  explicit Impl(NodeConfig config);
+  Status start();
+  Status reserve_memory();
+  void stop();
+  void begin_stop();
+  void connect(const HostPort& peer, std::function<void(Result<std::shared_ptr<PeerLink>>)> done);
+  std::shared_ptr<PeerLink> link_of(control::Peer& peer);
+  void on_segment(PeerLink& link, const SegmentHeader& header, ReceivedBytes payload);
+  void on_sender_message(const std::shared_ptr<PeerLink>& link, const protocol::Message& message,
+                         const HandoffAttempt& handoff);
+  void on_new_receiving(const std::shared_ptr<PeerLink>& link, const protocol::Message& message,
+                        const HandoffAttempt& handoff);
+  void on_fetch(const std::shared_ptr<PeerLink>& link, const protocol::Fetch& fetch);
+  void end_handoffs_of(const PeerLink& link, const Status& why);
+  std::shared_ptr<Receiving> make_receiving(const HandoffAttempt& handoff);
+  Sending::OnGone sending_gone();
+  nlohmann::json describe() const;
+
+  NodeCore core_;
+  std::unique_ptr<local::LocalEndpoint> local_;
+  std::unique_ptr<control::ControlPlane> control_;
+  std::unique_ptr<NodeHttp> http_;
+  std::unordered_map<control::Peer*, std::shared_ptr<PeerLink>> links_;
+  std::unordered_map<HandoffAttempt, std::shared_ptr<Sending>> sendings_;
+  std::unordered_map<HandoffAttempt, std::shared_ptr<Receiving>> receivings_;
+  uint32_t records_ = 0;  // receivings that nobody has claimed
+  bool stopping_ = false;
+  std::function<void()> on_idle_;  // stopping: called when the last handoff is gone
+
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
+  std::thread thread_;
+};
+
+}  // namespace baton

@@ -1,0 +1,107 @@
+#include "transfer/node_metrics.h"
+
+namespace baton {
+namespace {
+
+const char* stage_name(NodeMetrics::Stage stage) {
+  switch (stage) {
+    case NodeMetrics::Stage::kQueued:
+      return "queued";
+    case NodeMetrics::Stage::kOffer:
+      return "offer";
+    case NodeMetrics::Stage::kWaitCompute:
+      return "wait_compute";
+    case NodeMetrics::Stage::kGather:
+      return "gather";
+    case NodeMetrics::Stage::kSend:
+      return "send";
+    case NodeMetrics::Stage::kVerifyScatter:
+      return "verify_scatter";
+  }
+  return "unknown";
+}
+
+const char* copy_name(NodeMetrics::Copy why) {
+  switch (why) {
+    case NodeMetrics::Copy::kGather:
+      return "gather";
+    case NodeMetrics::Copy::kScatter:
+      return "scatter";
+    case NodeMetrics::Copy::kTierLoad:
+      return "tier_load";
+    case NodeMetrics::Copy::kRetainReceived:
+      return "retain_received";
+  }
+  return "unknown";
+}
+
+}  // namespace
+
+NodeMetrics::NodeMetrics(Metrics& registry)
+    : registry_(registry),
+      bytes_(registry.counter("baton_handoff_bytes_total", "Payload bytes of ended handoffs.")) {
+  // Present from the start, so that a rate over them is right.
+  for (const Copy why : {Copy::kGather, Copy::kScatter, Copy::kTierLoad, Copy::kRetainReceived})
+    copied(why, 0);
+}
+
+void NodeMetrics::handoff_ended(protocol::End end, const std::string& transport, uint64_t bytes) {
+  registry_
+      .counter(
+          "baton_handoffs_total", "Handoffs by how they ended on this side.",
+          {{"end", protocol::end_name(end)}, {"channel", transport.empty() ? "none" : transport}})
+      .Increment();
+  bytes_.Increment(static_cast<double>(bytes));
+}
+
+void NodeMetrics::stage(Stage stage, double seconds) {
+  registry_
+      .histogram("baton_handoff_seconds", "Time of a handoff's stages.",
+                 {{"stage", stage_name(stage)}}, Metrics::seconds_buckets())
+      .Observe(seconds);
+}
+
+void NodeMetrics::copied(Copy why, uint64_t bytes) {
+  registry_
+      .counter("baton_copied_bytes_total", "Payload bytes copied by this node's CPU or GPU.",
+               {{"why", copy_name(why)}})
+      .Increment(static_cast<double>(bytes));
+}
+
+void NodeMetrics::checksum_failure(const char* where) {
+  registry_
+      .counter("baton_checksum_failures_total", "Segments whose bytes did not verify.",
+               {{"where", where}})
+      .Increment();
+}
+
+void NodeMetrics::segment_dropped(const char* why) {
+  registry_
+      .counter("baton_segments_dropped_total", "Segments that came but were not wanted.",
+               {{"why", why}})
+      .Increment();
+}
+
+void NodeMetrics::retain_skipped() {
+  registry_.counter("baton_retain_skipped_total", "Chunks not retained because no slot was free.")
+      .Increment();
+}
+
+void NodeMetrics::set_slots(const char* pool, size_t free, size_t held, size_t quarantined) {
+  const auto set = [&](const char* state, size_t n) {
+    registry_.gauge("baton_slots", "Slots by state.", {{"pool", pool}, {"state", state}})
+        .Set(static_cast<double>(n));
+  };
+  set("free", free);
+  set("held", held);
+  set("quarantined", quarantined);
+}
+
+void NodeMetrics::set_quarantined_bytes(const std::string& peer, size_t bytes) {
+  registry_
+      .gauge("baton_quarantined_bytes", "Bytes of slots that wait for a writer's completion.",
+             {{"peer", peer}})
+      .Set(static_cast<double>(bytes));
+}
+
+}  // namespace baton

@@ -1,0 +1,39 @@
+// The metrics of a node, in DESIGN.md's names. Thread-safe (prometheus-cpp).
+#pragma once
+
+#include <string>
+
+#include "transfer/base/metrics.h"
+#include "transfer/protocol/effects.h"
+
+namespace baton {
+
+class NodeMetrics {
+ public:
+  explicit NodeMetrics(Metrics& registry);
+
+  void handoff_ended(protocol::End end, const std::string& transport, uint64_t bytes);
+
+  enum class Stage : uint8_t { kQueued, kOffer, kWaitCompute, kGather, kSend, kVerifyScatter };
+  void stage(Stage stage, double seconds);
+
+  // Why bytes were copied: one gather out of the engine and one scatter into it are the rule; the
+  // others are extra and counted by name.
+  enum class Copy : uint8_t { kGather, kScatter, kTierLoad, kRetainReceived };
+  void copied(Copy why, uint64_t bytes);
+
+  // Where bytes did not verify: "handoff" (as received) or "host" (from the host tier).
+  void checksum_failure(const char* where);
+  // Segments that came but were not wanted: duplicates, late ones, of unknown handoffs.
+  void segment_dropped(const char* why);
+  void retain_skipped();  // a chunk that should have been retained found no slot
+
+  void set_slots(const char* pool, size_t free, size_t held, size_t quarantined);
+  void set_quarantined_bytes(const std::string& peer, size_t bytes);
+
+ private:
+  Metrics& registry_;
+  prometheus::Counter& bytes_;
+};
+
+}  // namespace baton

@@ -1,0 +1,137 @@
+// What a node shows of itself: live handoffs, slots and gauges.
+#include <boost/asio/post.hpp>
+#include <future>
+#include <nlohmann/json.hpp>
+
+#include "transfer/node_impl.h"
+
+namespace baton {
+namespace {
+
+using nlohmann::json;
+
+const char* state_name(protocol::SenderHandoff::State state) {
+  using State = protocol::SenderHandoff::State;
+  switch (state) {
+    case State::kNew:
+      return "new";
+    case State::kQueued:
+      return "queued";
+    case State::kOffered:
+      return "offered";
+    case State::kSending:
+      return "sending";
+    case State::kEnded:
+      return "ended";
+  }
+  return "unknown";
+}
+
+const char* state_name(protocol::ReceiverHandoff::State state) {
+  using State = protocol::ReceiverHandoff::State;
+  switch (state) {
+    case State::kExpecting:
+      return "expecting";
+    case State::kContacted:
+      return "contacted";
+    case State::kOffered:
+      return "offered";
+    case State::kReceiving:
+      return "receiving";
+    case State::kEnded:
+      return "ended";
+  }
+  return "unknown";
+}
+
+json slots_of(const SlotPool* pool) {
+  if (pool == nullptr) return nullptr;
+  const SlotCounts counts = pool->counts();
+  return {{"total", counts.total},
+          {"free", counts.free},
+          {"held", counts.held},
+          {"quarantined", counts.quarantined},
+          {"slot_bytes", pool->slot_bytes()},
+          {"page_bytes", pool->arena().page_bytes()}};
+}
+
+json describe_sending(const Sending& sending) {
+  json out = {{"id", sending.handoff().id.to_string()},
+              {"attempt", sending.handoff().attempt},
+              {"role", "sender"},
+              {"peer", sending.link() == nullptr ? json(nullptr) : json(sending.link()->node())},
+              {"state", "retaining"}};
+  if (const protocol::SenderHandoff* machine = sending.machine()) {
+    out["state"] = state_name(machine->state());
+    out["segments_total"] = machine->segments().segments();
+    out["published_bytes"] = machine->published_bytes();
+    out["unacknowledged_bytes"] = machine->unacknowledged_bytes();
+  }
+  return out;
+}
+
+json describe_receiving(const Receiving& receiving) {
+  const protocol::ReceiverHandoff& machine = receiving.machine();
+  json layers = json::array();
+  for (uint16_t l = 0; machine.offer() != nullptr && l < machine.segments().max_layers(); ++l)
+    if (machine.layer_complete(l)) layers.push_back(l);
+  return {{"id", receiving.handoff().id.to_string()},
+          {"attempt", receiving.handoff().attempt},
+          {"role", "receiver"},
+          {"peer", receiving.link() == nullptr ? json(nullptr) : json(receiving.link()->node())},
+          {"claimed", receiving.claimed()},
+          {"state", state_name(machine.state())},
+          {"segments_verified", machine.verified_segments()},
+          {"segments_total", machine.segments().segments()},
+          {"bytes_verified", machine.verified_bytes()},
+          {"layers_complete", layers}};
+}
+
+}  // namespace
+
+json Node::Impl::describe() const {
+  json handoffs = json::array();
+  for (const auto& [handoff, sending] : sendings_) handoffs.push_back(describe_sending(*sending));
+  for (const auto& [handoff, receiving] : receivings_)
+    handoffs.push_back(describe_receiving(*receiving));
+  json peers = json::array();
+  for (const auto& [peer, link] : links_)
+    peers.push_back({{"node", link->node()},
+                     {"usable", link->usable()},
+                     {"transport", link->channel() == nullptr
+                                       ? json(nullptr)
+                                       : json(std::string(link->channel()->transport()))}});
+  return {
+      {"node", control_->address().to_string()},
+      {"handoffs", std::move(handoffs)},
+      {"records", records_},
+      {"peers", std::move(peers)},
+      {"slots",
+       {{"retained", slots_of(core_.retained.get())}, {"transit", slots_of(core_.transit.get())}}},
+      {"host_tier", {{"chunks", core_.tier->entries()}, {"bytes", core_.tier->bytes()}}}};
+}
+
+Result<json> Node::Impl::debug_handoffs(Duration deadline) {
+  auto promise = std::make_shared<std::promise<json>>();
+  std::future<json> future = promise->get_future();
+  boost::asio::post(core_.io, [this, promise] { promise->set_value(describe()); });
+  if (future.wait_for(deadline) != std::future_status::ready)
+    return Status(Code::kDeadlineExceeded, "the progress thread did not answer in time");
+  return future.get();
+}
+
+void Node::Impl::refresh_gauges() {
+  const auto show = [&](const char* name, const SlotPool* pool) {
+    if (pool == nullptr) return;
+    const SlotCounts counts = pool->counts();
+    core_.node_metrics.set_slots(name, counts.free, counts.held, counts.quarantined);
+  };
+  show("retained", core_.retained.get());
+  show("transit", core_.transit.get());
+  // The local channel has no foreign writers: what is quarantined waits for our own copies.
+  core_.node_metrics.set_quarantined_bytes(
+      "self", core_.transit->quarantined_bytes() +
+                  (core_.retained ? core_.retained->quarantined_bytes() : 0));
+}
+
+}  // namespace baton

@@ -1,0 +1,65 @@
+// One peer: its control connection, its channel, and the order in which our handoffs' segments go
+// to it. Internal to transfer/; confined to the progress thread.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "transfer/channel.h"
+#include "transfer/control/control_plane.h"
+#include "transfer/node_core.h"
+
+namespace baton {
+
+class Sending;
+
+class PeerLink final : public ChannelEvents, public std::enable_shared_from_this<PeerLink> {
+ public:
+  using OnSegment = std::function<void(PeerLink&, const SegmentHeader&, ReceivedBytes)>;
+  PeerLink(NodeCore& core, std::shared_ptr<control::Peer> peer, OnSegment on_segment);
+
+  // Opens the channel; whoever dialled the control connection dials it.
+  void open(local::LocalEndpoint& local);
+  // The peer is gone: no callback comes after this.
+  void down(const Status& why);
+
+  const std::string& node() const { return peer_->hello().node; }
+  control::Peer& peer() { return *peer_; }
+  bool usable() const { return peer_->up() && !peer_->stalled(); }
+  void send(const protocol::Message& message) { peer_->send(message); }
+  // Null while no channel is open.
+  Channel* channel() { return channel_.get(); }
+
+  void add(std::shared_ptr<Sending> sending);
+  void remove(const Sending& sending);
+  // A handoff ended: what it published and nobody consumed is let go.
+  void forget(const HandoffAttempt& handoff);
+  // Publishes what may go now; called whenever something became ready or acknowledged.
+  void pump();
+
+  // Best payload rate seen lately towards this peer, in bytes a second; 0 before there was one.
+  double best_goodput() const { return best_goodput_; }
+  void measured(uint64_t bytes, Duration busy);
+
+  // --- ChannelEvents
+  void on_segment(const SegmentHeader& header, ReceivedBytes payload) override;
+  void on_staging() override;
+  void on_channel_closed(const Status& why) override;
+
+ private:
+  void opened(Result<std::unique_ptr<Channel>> channel);
+  std::shared_ptr<Sending> pick() const;
+
+  NodeCore& core_;
+  const std::shared_ptr<control::Peer> peer_;
+  const OnSegment on_segment_;
+  std::unique_ptr<ChannelEvents> decorated_events_;
+  std::unique_ptr<Channel> channel_;
+  Status no_channel_;  // why opening failed
+  bool down_ = false;
+  std::vector<std::shared_ptr<Sending>> sendings_;
+  double best_goodput_ = 0;
+};
+
+}  // namespace baton

@@ -1,0 +1,438 @@
+#include "transfer/receiving.h"
+
+#include <algorithm>
+
+#include "transfer/base/log.h"
+
+namespace baton {
+
+using protocol::Effects;
+using protocol::End;
+using protocol::ReceiverHandoff;
+
+Receiving::Receiving(NodeCore& core, HandoffAttempt handoff, OnGone on_gone)
+    : core_(core),
+      on_gone_(std::move(on_gone)),
+      machine_(handoff, core.config.receiver, now()),
+      timer_(core.io),
+      layer_told_(layers(), false),
+      created_at_(now()) {}
+
+void Receiving::claim(ReceiveRequest request, std::shared_ptr<ReceiveFeed> feed,
+                      std::function<void()> on_released) {
+  request_ = std::move(request);
+  feed_ = std::move(feed);
+  on_released_ = std::move(on_released);
+  Effects effects;
+  machine_.begin(now(),
+                 {.flow = request_.flow,
+                  .tokens = request_.tokens,
+                  .chunk_tokens = core_.config.chunk_tokens,
+                  .keys = request_.keys,
+                  .groups = {core_.group()},
+                  .deadline = request_.deadline},
+                 effects);
+  apply(std::move(effects));
+  on_feed();
+}
+
+void Receiving::connected(Result<std::shared_ptr<PeerLink>> link) {
+  if (end_) return;
+  if (!link.ok()) {
+    sender_failed(link.status());
+    return;
+  }
+  link_ = std::move(link).value();
+  for (const protocol::Message& message : outbox_) link_->send(message);
+  outbox_.clear();
+}
+
+void Receiving::on_feed() {
+  if (!feed_ || gone_) return;
+  const ReceiveFeed::Update update = feed_->drain();
+  if (update.aborted && !session_over_) {
+    session_over_ = true;
+    abort(Status(Code::kCancelled, "the decoder's engine: " + *update.aborted));
+  } else if (update.refused && !end_) {
+    Effects effects;
+    machine_.refuse(now(), protocol::RefuseReason::kNoRoom, *update.refused, effects);
+    apply(std::move(effects));
+  } else if (update.accepted && !accepting_ && !end_) {
+    blocks_ = update.blocks;
+    held_tokens_ = update.held_tokens;
+    begin_accept();
+  }
+  settle();
+}
+
+// --- accepting: what the host tier holds is copied and verified first, the rest is asked for
+
+void Receiving::begin_accept() {
+  accepting_ = true;
+  const KvMemory& kv = core_.config.kv;
+  const uint64_t room = uint64_t{blocks_.size()} * kv.layout.block_tokens;
+  const bool valid = std::all_of(blocks_.begin(), blocks_.end(),
+                                 [&](uint32_t block) { return block < kv.blocks; });
+  if (room < request_.tokens || !valid) {
+    Effects effects;
+    machine_.refuse(now(), protocol::RefuseReason::kNoRoom,
+                    "the engine's block table has room for " + std::to_string(room) +
+                        " tokens, the prompt has " + std::to_string(request_.tokens) +
+                        (valid ? "" : "; it names a block beyond the cache"),
+                    effects);
+    return apply(std::move(effects));
+  }
+  publish_state(LoadState::kLoading, 0, {});
+  const uint32_t chunks = machine_.segments().chunks();
+  held_chunks_.assign(chunks, false);
+  for (uint32_t c = 0; c < chunks; ++c) {
+    if (machine_.segments().first_token_of_chunk(c) + machine_.segments().tokens_of_chunk(c) <=
+        held_tokens_)
+      continue;
+    if (std::optional<HostTier::Pin> pin = core_.tier->find(chunk_id(c));
+        pin && pin->chunk().tokens == machine_.segments().tokens_of_chunk(c))
+      local_loads_.push_back({std::move(*pin), c, 0});
+  }
+  load_next();
+}
+
+void Receiving::load_next() {
+  if (end_) local_loads_.clear();
+  if (local_loads_.empty()) {
+    if (!end_) accept();
+    return settle();
+  }
+  auto load = std::make_shared<LocalLoad>(std::move(local_loads_.front()));
+  local_loads_.pop_front();
+  const Chunk& chunk = load->pin.chunk();
+  ++local_copies_;
+  core_.copier->scatter(target({0, load->chunk, static_cast<uint16_t>(load->layer)}), chunk.order,
+                        NodeCore::seed(chunk.id, load->layer, chunk.segment_bytes),
+                        chunk.slot.bytes().data() + load->layer * chunk.segment_bytes,
+                        first_wanted_token(load->chunk),
+                        [self = shared_from_this(), load](Checksum checksum) {
+                          --self->local_copies_;
+                          self->loaded(std::move(*load), checksum);
+                        });
+}
+
+void Receiving::loaded(LocalLoad load, Checksum checksum) {
+  const Chunk& chunk = load.pin.chunk();
+  core_.node_metrics.copied(NodeMetrics::Copy::kTierLoad, chunk.segment_bytes);
+  if (checksum != chunk.checksums[load.layer]) {
+    // A miss: the chunk leaves the tier and comes from the sender instead.
+    core_.node_metrics.checksum_failure("host");
+    log::error("a chunk of the host tier does not verify chunk={} layer={}", chunk.id.key.to_hex(),
+               load.layer);
+    const ChunkId id = chunk.id;
+    load.pin = {};
+    core_.tier->erase(id);
+  } else if (++load.layer == layers()) {
+    held_chunks_[load.chunk] = true;
+    pins_.push_back(std::move(load.pin));
+  } else {
+    local_loads_.push_front(std::move(load));
+  }
+  load_next();
+}
+
+void Receiving::accept() {
+  Effects effects;
+  const TimePoint at = now();
+  core_.node_metrics.stage(NodeMetrics::Stage::kOffer, to_seconds(at - offered_at_));
+  machine_.accept(at,
+                  {.held_tokens = held_tokens_,
+                   .held_chunks = held_chunks_,
+                   .window_bytes = core_.config.window_bytes},
+                  effects);
+  for (uint16_t l = 0; l < layers(); ++l) {
+    if (!machine_.layer_complete(l)) continue;
+    layer_told_[l] = true;
+    feed_->layer_complete(l);
+  }
+  apply(std::move(effects));
+}
+
+KvSegment Receiving::target(const protocol::SegmentId& id) const {
+  return core_.segment(id.layer, blocks_, machine_.segments().first_token_of_chunk(id.chunk),
+                       machine_.segments().tokens_of_chunk(id.chunk));
+}
+
+// Tokens before it are the engine's own already: verified, not written.
+uint32_t Receiving::first_wanted_token(uint32_t chunk) const {
+  const uint32_t first = machine_.segments().first_token_of_chunk(chunk);
+  if (held_tokens_ <= first) return 0;
+  uint32_t wanted = std::min(held_tokens_ - first, machine_.segments().tokens_of_chunk(chunk));
+  // An opaque block is written whole.
+  if (core_.config.kv.layout.opaque_block_bytes != 0)
+    wanted -= wanted % core_.config.kv.layout.block_tokens;
+  return wanted;
+}
+
+// --- segments
+
+void Receiving::on_segment(const SegmentHeader& header, ReceivedBytes payload) {
+  if (header.bytes != payload.bytes().size()) return core_.node_metrics.segment_dropped("size");
+  switch (machine_.on_segment(now(), header.segment, header.bytes)) {
+    case ReceiverHandoff::Arrival::kDuplicate:
+      return core_.node_metrics.segment_dropped("duplicate");
+    case ReceiverHandoff::Arrival::kUnwanted:
+      return core_.node_metrics.segment_dropped("unwanted");
+    case ReceiverHandoff::Arrival::kCopy:
+      break;
+  }
+  if (transport_.empty() && link_ && link_->channel() != nullptr)
+    transport_ = link_->channel()->transport();
+  const protocol::SegmentId id = machine_.segments().id(header.segment);
+  const TimePoint began = now();
+  auto bytes = std::make_shared<ReceivedBytes>(std::move(payload));
+  core_.copier->scatter(target(id), machine_.offer()->groups[id.group].order,
+                        NodeCore::seed(chunk_id(id.chunk), id.layer, header.bytes),
+                        bytes->bytes().data(), first_wanted_token(id.chunk),
+                        [self = shared_from_this(), header, bytes, began](Checksum checksum) {
+                          bytes->reset();
+                          self->copied(header, checksum, now() - began);
+                        });
+}
+
+void Receiving::copied(const SegmentHeader& header, Checksum checksum, Duration took) {
+  copy_time_ += took;
+  core_.node_metrics.copied(NodeMetrics::Copy::kScatter, header.bytes);
+  const bool verified = checksum == header.checksum;
+  const protocol::SegmentId id = machine_.segments().id(header.segment);
+  if (!verified) {
+    core_.node_metrics.checksum_failure("handoff");
+    log::warn("a segment does not verify handoff={} chunk={} layer={}",
+              machine_.handoff().to_string(), id.chunk, id.layer);
+  }
+  Effects effects;
+  machine_.copy_done(now(), header.segment, verified, effects);
+  if (verified && core_.config.retain_received) retain(header.segment, header.checksum);
+  if (!layer_told_[id.layer] && machine_.layer_complete(id.layer)) {
+    layer_told_[id.layer] = true;
+    feed_->layer_complete(id.layer);
+  }
+  apply(std::move(effects));
+  settle();
+}
+
+// Decoder-side retention: one more, counted, copy, out of the blocks that were just verified.
+void Receiving::retain(uint32_t segment, Checksum checksum) {
+  if (core_.retained == nullptr || end_) return;
+  const protocol::SegmentId id = machine_.segments().id(segment);
+  auto [it, first] = retains_.try_emplace(id.chunk);
+  Retain& retain = it->second;
+  if (first) {
+    std::optional<SlotRef> slot = core_.retained->allocate();
+    if (!slot && core_.tier->evict(1) != 0) slot = core_.retained->allocate();
+    if (!slot) return core_.node_metrics.retain_skipped();
+    retain.slot = std::move(*slot);
+    retain.checksums.assign(layers(), {});
+  }
+  if (!retain.slot) return;
+  const uint64_t bytes = machine_.segments().bytes(segment);
+  auto writer = std::make_shared<SlotWriter>(core_.retained->add_writer(retain.slot));
+  ++local_copies_;
+  core_.copier->gather(target(id), core_.group().order,
+                       NodeCore::seed(chunk_id(id.chunk), id.layer, bytes),
+                       retain.slot.bytes().data() + id.layer * bytes,
+                       [self = shared_from_this(), segment, checksum, writer](Checksum copied) {
+                         writer->reset();
+                         --self->local_copies_;
+                         self->retained(segment, checksum, copied);
+                       });
+}
+
+void Receiving::retained(uint32_t segment, Checksum expected, Checksum checksum) {
+  const protocol::SegmentId id = machine_.segments().id(segment);
+  const uint64_t bytes = machine_.segments().bytes(segment);
+  core_.node_metrics.copied(NodeMetrics::Copy::kRetainReceived, bytes);
+  Retain& retain = retains_[id.chunk];
+  const bool same_order = core_.group().order == machine_.offer()->groups[id.group].order;
+  if (retain.slot && same_order && checksum != expected) {
+    core_.node_metrics.checksum_failure("retain");
+    retain.slot.reset();
+  }
+  if (retain.slot) {
+    retain.checksums[id.layer] = checksum;
+    if (++retain.layers == layers()) {
+      const Status kept = core_.tier->insert(
+          {chunk_id(id.chunk), machine_.segments().tokens_of_chunk(id.chunk), core_.group().order,
+           bytes, std::move(retain.checksums), std::move(retain.slot)});
+      if (!kept.ok() && kept.code() != Code::kExists) core_.node_metrics.retain_skipped();
+    }
+  }
+  settle();
+}
+
+// --- the machine
+
+void Receiving::on_message(const std::shared_ptr<PeerLink>& link,
+                           const protocol::Message& message) {
+  if (!link_) link_ = link;
+  if (contacted_at_ == TimePoint{}) contacted_at_ = now();
+  if (const auto* sent = std::get_if<protocol::Sent>(&message); sent != nullptr && sent->all) {
+    compute_us_ = sent->compute_us;
+    goodput_ = sent->goodput;
+  }
+  Effects effects;
+  machine_.on_message(now(), message, effects);
+  apply(std::move(effects));
+  settle();
+}
+
+void Receiving::peer_lost(const Status& why) {
+  Effects effects;
+  machine_.peer_lost(now(), why, effects);
+  apply(std::move(effects));
+  settle();
+}
+
+void Receiving::sender_failed(Status why) {
+  Effects effects;
+  machine_.sender_failed(now(), std::move(why), effects);
+  apply(std::move(effects));
+  settle();
+}
+
+void Receiving::abort(Status why) {
+  Effects effects;
+  machine_.abort(now(), std::move(why), effects);
+  apply(std::move(effects));
+  settle();
+}
+
+void Receiving::shutdown(const Status& why) {
+  session_over_ = true;
+  if (end_) return settle();
+  sender_failed(why);
+}
+
+void Receiving::apply(Effects effects) {
+  for (protocol::Message& message : effects.messages) {
+    if (link_) {
+      link_->send(message);
+    } else {
+      outbox_.push_back(std::move(message));
+    }
+  }
+  if (effects.offered) {
+    offered_at_ = now();
+    if (contacted_at_ != TimePoint{})
+      core_.node_metrics.stage(NodeMetrics::Stage::kQueued,
+                               to_seconds(offered_at_ - contacted_at_));
+    publish_state(LoadState::kOffered, 0, {});
+  }
+  quiet_ = quiet_ || effects.quiet;
+  if (effects.end) ended(*effects.end, effects.why);
+  arm_timer();
+}
+
+void Receiving::ended(End end, const Status& why) {
+  end_ = end;
+  why_ = why;
+  ended_at_ = now();
+  local_loads_.clear();
+  if (claimed()) {
+    core_.registry.end(HandoffRole::kReceiver, machine_.handoff(), end, ended_at_);
+  } else {
+    core_.registry.bury(HandoffRole::kReceiver, machine_.handoff(), end, ended_at_);
+  }
+  core_.node_metrics.handoff_ended(end, transport_, machine_.verified_bytes());
+  core_.node_metrics.stage(NodeMetrics::Stage::kVerifyScatter, to_seconds(copy_time_));
+  if (end == End::kCommitted)
+    log::info("handoff received handoff={} bytes={} transport={} ms={:.1f}",
+              machine_.handoff().to_string(), machine_.verified_bytes(), transport_,
+              to_ms(ended_at_ - created_at_));
+  else
+    log::warn("handoff ended on the receiver's side handoff={} end={} why=\"{}\"",
+              machine_.handoff().to_string(), protocol::end_name(end), why.message());
+}
+
+// Leading tokens whose KV is verified in the engine's blocks in all layers.
+uint32_t Receiving::leading_tokens() const {
+  if (!accepting_ || machine_.offer() == nullptr) return 0;
+  const protocol::SegmentMap& map = machine_.segments();
+  if (end_ == End::kCommitted) return map.tokens();
+  uint32_t tokens = 0;
+  for (uint32_t c = 0; c < map.chunks(); ++c) {
+    const uint32_t end = map.first_token_of_chunk(c) + map.tokens_of_chunk(c);
+    bool whole = end <= held_tokens_ || (c < held_chunks_.size() && held_chunks_[c]);
+    for (uint16_t l = 0; !whole && l < layers(); ++l) {
+      if (!machine_.verified(map.index({0, c, l}))) return tokens;
+      if (l + 1u == layers()) whole = true;
+    }
+    tokens = end;
+  }
+  return tokens;
+}
+
+std::optional<double> Receiving::share_of_bound(Duration measured) const {
+  if (end_ != End::kCommitted || goodput_ == 0 || compute_us_ == 0 || measured <= Duration::zero())
+    return std::nullopt;
+  const double c = static_cast<double>(compute_us_) * 1e-6;
+  const double t = static_cast<double>(machine_.verified_bytes()) / static_cast<double>(goodput_);
+  return (std::max(c, t) + std::min(c, t) / layers()) / to_seconds(measured);
+}
+
+void Receiving::settle() {
+  if (gone_ || !end_ || !quiet_ || local_copies_ != 0) return;
+  if (!settled_ && feed_) {
+    settled_ = true;
+    pins_.clear();
+    retains_.clear();
+    const uint32_t tokens = leading_tokens();
+    if (tokens != 0) {
+      publish_state(LoadState::kLoaded, tokens, why_);
+    } else {
+      publish_state(LoadState::kFailed, 0,
+                    why_.ok() ? Status(Code::kNotFound, "nothing was loaded") : why_);
+    }
+  }
+  if (feed_ && !session_over_) return;
+  gone_ = true;
+  timer_.cancel();
+  if (on_released_) std::exchange(on_released_, nullptr)();
+  on_gone_(*this);
+}
+
+void Receiving::publish_state(LoadState state, uint32_t tokens, Status why) {
+  if (feed_) feed_->set_state(state, tokens, std::move(why), report());
+}
+
+HandoffReport Receiving::report() const {
+  HandoffReport report;
+  report.end = end_;
+  report.why = why_;
+  report.transport = transport_;
+  report.bytes = machine_.verified_bytes();
+  report.tokens = end_ ? leading_tokens() : 0;
+  report.held_tokens = held_tokens_;
+  for (uint32_t c = 0; c < held_chunks_.size(); ++c)
+    if (held_chunks_[c]) report.held_tokens += machine_.segments().tokens_of_chunk(c);
+  if (offered_at_ != TimePoint{}) {
+    report.first_offer = offered_at_ - created_at_;
+    report.share_of_bound = share_of_bound(ended_at_ - offered_at_);
+  }
+  report.total = (end_ ? ended_at_ : now()) - created_at_;
+  return report;
+}
+
+void Receiving::arm_timer() {
+  const std::optional<TimePoint> at = machine_.next_deadline();
+  if (!at) {
+    timer_.cancel();
+    return;
+  }
+  timer_.expires_at(std::chrono::time_point_cast<std::chrono::steady_clock::duration>(*at));
+  timer_.async_wait([weak = weak_from_this()](boost::system::error_code error) {
+    const auto self = weak.lock();
+    if (error || !self || self->gone_) return;
+    Effects effects;
+    self->machine_.advance(now(), effects);
+    self->apply(std::move(effects));
+    self->settle();
+  });
+}
+
+}  // namespace baton

@@ -1,0 +1,123 @@
+// One handoff that this node receives: the state machine, the engine's blocks, what came by the
+// channel and what the host tier had.
+//
+// Made by the engine's session or by the peer's QUEUED or OFFER, whichever comes first. Internal to
+// transfer/; confined to the progress thread.
+#pragma once
+
+#include <boost/asio/steady_timer.hpp>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "transfer/node_core.h"
+#include "transfer/peer_link.h"
+#include "transfer/receive_feed.h"
+
+namespace baton {
+
+struct ReceiveRequest {
+  HandoffAttempt handoff;
+  protocol::Flow flow = protocol::Flow::kPush;
+  TimePoint deadline;
+  uint32_t tokens = 0;
+  std::vector<ChunkKey> keys;
+};
+
+class Receiving : public std::enable_shared_from_this<Receiving> {
+ public:
+  using OnGone = std::function<void(Receiving&)>;
+  Receiving(NodeCore& core, HandoffAttempt handoff, OnGone on_gone);
+
+  const HandoffAttempt& handoff() const { return machine_.handoff(); }
+  const protocol::ReceiverHandoff& machine() const { return machine_; }
+  const PeerLink* link() const { return link_.get(); }
+  bool claimed() const { return feed_ != nullptr; }
+
+  // The engine's session takes it.
+  void claim(ReceiveRequest request, std::shared_ptr<ReceiveFeed> feed,
+             std::function<void()> on_released);
+  // FETCH: the holder is connected, or cannot be.
+  void connected(Result<std::shared_ptr<PeerLink>> link);
+  void on_feed();
+  void on_message(const std::shared_ptr<PeerLink>& link, const protocol::Message& message);
+  void on_segment(const SegmentHeader& header, ReceivedBytes payload);
+  void peer_lost(const Status& why);
+  // Somebody who knows says that the sender failed.
+  void sender_failed(Status why);
+  void abort(Status why);
+  // The node stops: the session is taken for over.
+  void shutdown(const Status& why);
+
+ private:
+  struct LocalLoad {
+    HostTier::Pin pin;
+    uint32_t chunk = 0;
+    uint32_t layer = 0;  // next to copy
+  };
+  struct Retain {
+    SlotRef slot;
+    std::vector<Checksum> checksums;
+    uint32_t layers = 0;
+  };
+
+  uint32_t layers() const { return static_cast<uint32_t>(core_.config.kv.layer_base.size()); }
+  ChunkId chunk_id(uint32_t chunk) const { return {machine_.offer()->keys[chunk], 0, 0}; }
+  KvSegment target(const protocol::SegmentId& id) const;
+  uint32_t first_wanted_token(uint32_t chunk) const;
+  void begin_accept();
+  void load_next();
+  void loaded(LocalLoad load, Checksum checksum);
+  void accept();
+  void copied(const SegmentHeader& header, Checksum checksum, Duration took);
+  void retain(uint32_t segment, Checksum checksum);
+  void retained(uint32_t segment, Checksum expected, Checksum checksum);
+  void apply(protocol::Effects effects);
+  void ended(protocol::End end, const Status& why);
+  uint32_t leading_tokens() const;
+  std::optional<double> share_of_bound(Duration measured) const;
+  void settle();
+  void arm_timer();
+  void publish_state(LoadState state, uint32_t tokens, Status why);
+  HandoffReport report() const;
+
+  NodeCore& core_;
+  OnGone on_gone_;
+  protocol::ReceiverHandoff machine_;
+  ReceiveRequest request_;
+  std::shared_ptr<ReceiveFeed> feed_;  // null: nobody has claimed it yet
+  std::function<void()> on_released_;
+  std::shared_ptr<PeerLink> link_;
+  std::vector<protocol::Message> outbox_;
+  boost::asio::steady_timer timer_;
+
+  std::vector<uint32_t> blocks_;
+  uint32_t held_tokens_ = 0;
+  bool accepting_ = false;  // the engine accepted; the host tier's chunks are being copied
+  std::deque<LocalLoad> local_loads_;
+  std::vector<bool> held_chunks_;
+  uint32_t local_copies_ = 0;  // under way: tier loads and retaining
+  std::vector<HostTier::Pin> pins_;
+  std::vector<bool> layer_told_;
+  std::unordered_map<uint32_t, Retain> retains_;  // by chunk
+
+  bool session_over_ = false;  // done or aborted: the engine polls no more
+  bool settled_ = false;       // kLoaded or kFailed was told
+  bool gone_ = false;
+  bool quiet_ = false;
+  std::optional<protocol::End> end_;
+  Status why_;
+  std::string transport_;
+
+  TimePoint created_at_;
+  TimePoint contacted_at_{};
+  TimePoint offered_at_{};
+  TimePoint ended_at_{};
+  Duration copy_time_{};
+  uint64_t compute_us_ = 0;  // as the sender's last SENT says
+  uint64_t goodput_ = 0;
+};
+
+}  // namespace baton

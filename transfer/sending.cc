@@ -1,0 +1,429 @@
+#include "transfer/sending.h"
+
+#include <algorithm>
+
+#include "transfer/base/log.h"
+
+namespace baton {
+
+using protocol::Effects;
+using protocol::End;
+
+Sending::Sending(NodeCore& core, SendRequest request, std::shared_ptr<SendFeed> feed,
+                 std::function<void()> on_released, OnGone on_gone)
+    : core_(core),
+      request_(std::move(request)),
+      feed_(std::move(feed)),
+      on_released_(std::move(on_released)),
+      on_gone_(std::move(on_gone)),
+      timer_(core.io),
+      ready_chunks_(layers(), 0),
+      created_at_(now()) {
+  if (request_.with_peer)
+    machine_.emplace(request_.handoff, core_.config.sender, request_.deadline);
+  const uint32_t chunk_tokens = core_.config.chunk_tokens;
+  chunks_.resize(request_.keys.size());
+  for (size_t i = 0; i < chunks_.size(); ++i) {
+    ChunkWork& chunk = chunks_[i];
+    chunk.id = {request_.keys[i], 0, 0};
+    chunk.tokens =
+        std::min(chunk_tokens, request_.tokens - static_cast<uint32_t>(i) * chunk_tokens);
+    chunk.segment_bytes = segment_bytes(core_.config.kv.layout, chunk.tokens);
+  }
+}
+
+Sending::Sending(NodeCore& core, SendRequest request, std::vector<HostTier::Pin> chunks,
+                 OnGone on_gone)
+    : Sending(core, std::move(request), nullptr, nullptr, std::move(on_gone)) {
+  pins_ = std::move(chunks);
+  session_over_ = true;
+  for (size_t i = 0; i < chunks_.size(); ++i) {
+    const Chunk& held = pins_[i].chunk();
+    chunks_[i].decided = chunks_[i].whole = true;
+    chunks_[i].slot = held.slot;
+    chunks_[i].checksums = held.checksums;
+  }
+}
+
+void Sending::start() {
+  if (feed_ == nullptr) return offer();
+  if (machine_) {
+    Effects effects;
+    machine_->queued(now(), effects);
+    apply(std::move(effects));
+  }
+  on_feed();
+}
+
+void Sending::connected(Result<std::shared_ptr<PeerLink>> link) {
+  if (end_ || gone_) return;
+  if (!link.ok()) return abort(End::kFailed, link.status());
+  link_ = std::move(link).value();
+  for (const protocol::Message& message : outbox_) link_->send(message);
+  outbox_.clear();
+  link_->add(shared_from_this());
+  link_->pump();
+}
+
+// --- what the engine computed
+
+void Sending::on_feed() {
+  if (feed_ == nullptr || gone_) return;
+  SendFeed::Update update = feed_->drain();
+  blocks_.insert(blocks_.end(), update.new_blocks.begin(), update.new_blocks.end());
+  compute_ = update.compute;
+  if (update.aborted && !aborted_) {
+    aborted_ = session_over_ = true;
+    gather_queue_.clear();
+    abort(End::kCancelled, Status(Code::kCancelled, "the prefiller's engine: " + *update.aborted));
+  }
+  if (update.begun && !offered_ && !aborted_) offer();
+  if (update.begun && !aborted_) {
+    for (uint32_t layer = 0; layer < layers(); ++layer) {
+      uint32_t& chunk = ready_chunks_[layer];
+      while (chunk < chunks_.size() && chunk * core_.config.chunk_tokens + chunks_[chunk].tokens <=
+                                           update.layer_tokens[layer])
+        computed(chunk++, layer);
+    }
+    gather_next();
+  }
+  if (update.finished && !session_over_) {
+    session_over_ = true;
+    computed_at_ = now();
+  }
+  if (link_) link_->pump();
+  settle();
+}
+
+void Sending::offer() {
+  offered_ = true;
+  offered_at_ = now();
+  for (ChunkWork& chunk : chunks_) take_from_tier(chunk);
+  if (!machine_ || end_) return;
+  protocol::Offer offer{.handoff = request_.handoff,
+                        .tokens = request_.tokens,
+                        .chunk_tokens = core_.config.chunk_tokens,
+                        .retained = core_.config.mode == SendMode::kRetained,
+                        .groups = {core_.group()},
+                        .keys = request_.keys};
+  Effects effects;
+  machine_->offer(offered_at_, std::move(offer), effects);
+  apply(std::move(effects));
+  if (end_) return;
+  // What the tier holds may go at once: its bytes are those that the engine is about to compute.
+  for (uint32_t c = 0; c < chunks_.size(); ++c)
+    if (chunks_[c].whole)
+      for (uint32_t l = 0; l < layers(); ++l) machine_->segment_ready(segment_index(c, l));
+  if (link_) link_->pump();
+}
+
+void Sending::take_from_tier(ChunkWork& chunk) {
+  if (chunk.decided || core_.config.mode != SendMode::kRetained) return;
+  std::optional<HostTier::Pin> pin = core_.tier->find(chunk.id);
+  if (!pin) return;
+  const Chunk& held = pin->chunk();
+  if (held.tokens != chunk.tokens || held.order != core_.group().order) return;
+  chunk.decided = chunk.whole = true;
+  chunk.slot = held.slot;
+  chunk.checksums = held.checksums;
+  pins_.push_back(std::move(*pin));
+}
+
+void Sending::computed(uint32_t c, uint32_t layer) {
+  ChunkWork& chunk = chunks_[c];
+  ++chunk.computed;
+  if (chunk.whole) return;  // came from the tier
+  decide(chunk);
+  if (chunk.slot) {
+    gather_queue_.push_back({c, layer});
+  } else if (machine_ && !end_) {
+    machine_->segment_ready(segment_index(c, layer));
+  }
+}
+
+// A chunk is retained where there is a slot when its first layer is computed; otherwise it goes
+// the transient way, and stays in the engine's blocks until it is acknowledged.
+void Sending::decide(ChunkWork& chunk) {
+  if (chunk.decided) return;
+  chunk.decided = true;
+  if (core_.config.mode != SendMode::kRetained || core_.retained == nullptr) return;
+  std::optional<SlotRef> slot = core_.retained->allocate();
+  if (!slot && core_.tier->evict(1) != 0) slot = core_.retained->allocate();
+  if (!slot) return core_.node_metrics.retain_skipped();
+  chunk.slot = std::move(*slot);
+  chunk.checksums.assign(layers(), {});
+}
+
+void Sending::gather_next() {
+  // One at a time: each segment can leave while the next is gathered.
+  while (retained_gathers_ == 0 && !gather_queue_.empty()) {
+    const Job job = gather_queue_.front();
+    gather_queue_.pop_front();
+    ChunkWork& chunk = chunks_[job.chunk];
+    ++retained_gathers_;
+    auto writer = std::make_shared<SlotWriter>(core_.retained->add_writer(chunk.slot));
+    const TimePoint began = now();
+    core_.copier->gather(
+        core_.segment(job.layer, blocks_, job.chunk * core_.config.chunk_tokens, chunk.tokens),
+        core_.group().order, NodeCore::seed(chunk.id, job.layer, chunk.segment_bytes),
+        chunk.slot.bytes().data() + job.layer * chunk.segment_bytes,
+        [self = shared_from_this(), job, writer, began](Checksum checksum) {
+          writer->reset();
+          self->gather_time_ += now() - began;
+          self->gathered(job, checksum);
+        });
+  }
+}
+
+void Sending::gathered(Job job, Checksum checksum) {
+  --retained_gathers_;
+  ChunkWork& chunk = chunks_[job.chunk];
+  core_.node_metrics.copied(NodeMetrics::Copy::kGather, chunk.segment_bytes);
+  chunk.checksums[job.layer] = checksum;
+  if (++chunk.gathered == layers()) {
+    chunk.whole = true;
+    Chunk whole{chunk.id,        chunk.tokens, core_.group().order, chunk.segment_bytes,
+                chunk.checksums, chunk.slot};
+    const Status kept = core_.tier->insert(std::move(whole));
+    if (!kept.ok() && kept.code() != Code::kExists) core_.node_metrics.retain_skipped();
+    if (!machine_)  // two-step flow: held until somebody fetches it or the lease ends
+      if (std::optional<HostTier::Pin> pin = core_.tier->find(chunk.id))
+        pins_.push_back(std::move(*pin));
+  }
+  if (machine_ && !end_) machine_->segment_ready(segment_index(job.chunk, job.layer));
+  gather_next();
+  if (link_) link_->pump();
+  settle();
+}
+
+// --- what goes to the channel
+
+std::optional<uint64_t> Sending::next_bytes() const {
+  if (!machine_ || end_) return std::nullopt;
+  return machine_->next_segment_bytes();
+}
+
+uint64_t Sending::unacknowledged_bytes() const {
+  return machine_ ? machine_->unacknowledged_bytes() : 0;
+}
+
+bool Sending::publish_next(Channel& channel) {
+  const std::optional<uint32_t> segment = machine_->take();
+  if (!segment) return true;
+  if (busy_since_ == TimePoint{}) busy_since_ = now();
+  transport_ = channel.transport();
+  ChunkWork& chunk = chunks_[*segment / layers()];
+  const uint32_t layer = *segment % layers();
+  if (!chunk.slot) return publish_from_blocks(channel, *segment, chunk, layer);
+  publish_from_slot(channel, *segment, chunk, layer);
+  return true;
+}
+
+void Sending::publish_from_slot(Channel& channel, uint32_t segment, ChunkWork& chunk,
+                                uint32_t layer) {
+  const SegmentHeader header{request_.handoff, segment, chunk.segment_bytes,
+                             chunk.checksums[layer]};
+  Effects effects;
+  machine_->published(now(), segment, effects);
+  // The engine's blocks are not read for this: the slot is the source, and the channel keeps it.
+  machine_->publish_done(now(), segment, effects);
+  const Status status =
+      channel.publish(header, chunk.slot, layer * chunk.segment_bytes, [](const Status&) {});
+  apply(std::move(effects));
+  if (!status.ok()) abort(End::kFailed, status);
+}
+
+bool Sending::publish_from_blocks(Channel& channel, uint32_t segment, ChunkWork& chunk,
+                                  uint32_t layer) {
+  Result<std::optional<Staging>> staging = channel.acquire(chunk.segment_bytes);
+  if (!staging.ok() || !*staging) {
+    Effects effects;
+    machine_->give_back(now(), segment, effects);
+    apply(std::move(effects));
+    if (!staging.ok()) abort(End::kFailed, staging.status());
+    return !staging.ok();
+  }
+  ++staging_gathers_;
+  auto lent = std::make_shared<Staging>(std::move(**staging));
+  const TimePoint began = now();
+  core_.copier->gather(
+      core_.segment(layer, blocks_, segment / layers() * core_.config.chunk_tokens, chunk.tokens),
+      core_.group().order, NodeCore::seed(chunk.id, layer, chunk.segment_bytes), lent->bytes.data(),
+      [self = shared_from_this(), segment, lent, began](Checksum checksum) {
+        self->staged(segment, checksum, std::move(*lent), began);
+      });
+  return true;
+}
+
+void Sending::staged(uint32_t segment, Checksum checksum, Staging staging, TimePoint began) {
+  --staging_gathers_;
+  gather_time_ += now() - began;
+  const uint64_t bytes = chunks_[segment / layers()].segment_bytes;
+  core_.node_metrics.copied(NodeMetrics::Copy::kGather, bytes);
+  Effects effects;
+  Status status;
+  Channel* channel = link_->channel();
+  if (!end_ && channel != nullptr) {
+    machine_->published(now(), segment, effects);
+    status = channel->publish({request_.handoff, segment, bytes, checksum}, std::move(staging),
+                              [](const Status&) {});
+  }
+  // Packed: the blocks are not read any more. (A RESEND gathers again.)
+  machine_->publish_done(now(), segment, effects);
+  apply(std::move(effects));
+  if (!status.ok()) abort(End::kFailed, status);
+  if (link_) link_->pump();
+  settle();
+}
+
+// --- the machine
+
+void Sending::on_message(const protocol::Message& message) {
+  if (!machine_) return;
+  Effects effects;
+  machine_->on_message(now(), message, effects);
+  if (busy_since_ != TimePoint{} && machine_->unacknowledged_bytes() == 0) {
+    busy_ += now() - busy_since_;
+    busy_since_ = {};
+  }
+  apply(std::move(effects));
+  if (link_) link_->pump();
+  settle();
+}
+
+void Sending::peer_lost(const Status& why) {
+  if (!machine_) return;
+  Effects effects;
+  machine_->peer_lost(now(), why, effects);
+  apply(std::move(effects));
+  settle();
+}
+
+void Sending::abort(End end, Status why) {
+  if (!machine_) {
+    if (!end_) ended(end, why);
+  } else {
+    Effects effects;
+    machine_->abort(now(), end, std::move(why), effects);
+    apply(std::move(effects));
+  }
+  settle();
+}
+
+void Sending::shutdown(const Status& why) {
+  session_over_ = aborted_ = true;
+  gather_queue_.clear();
+  if (end_) return settle();
+  abort(End::kFailed, why);
+}
+
+void Sending::apply(Effects effects) {
+  for (protocol::Message& message : effects.messages) {
+    if (auto* sent = std::get_if<protocol::Sent>(&message); sent != nullptr && sent->all) {
+      sent->compute_us = static_cast<uint64_t>(
+          std::chrono::duration_cast<std::chrono::microseconds>(compute_).count());
+      sent->goodput = link_ ? static_cast<uint64_t>(link_->best_goodput()) : 0;
+    }
+    if (link_) {
+      link_->send(message);
+    } else {
+      outbox_.push_back(std::move(message));
+    }
+  }
+  quiet_ = quiet_ || effects.quiet;
+  if (effects.end) ended(*effects.end, effects.why);
+  report();
+  arm_timer();
+}
+
+void Sending::ended(End end, const Status& why) {
+  end_ = end;
+  why_ = why;
+  // What is retained goes on being gathered: it serves a retry that FETCHes it.
+  if (!machine_) quiet_ = true;
+  const TimePoint at = now();
+  core_.registry.end(HandoffRole::kSender, request_.handoff, end, at);
+  const uint64_t bytes =
+      machine_ ? machine_->published_bytes() - machine_->unacknowledged_bytes() : 0;
+  core_.node_metrics.handoff_ended(end, transport_, bytes);
+  core_.node_metrics.stage(NodeMetrics::Stage::kGather, to_seconds(gather_time_));
+  if (offered_ && feed_)
+    core_.node_metrics.stage(NodeMetrics::Stage::kWaitCompute, to_seconds(compute_));
+  if (offered_) core_.node_metrics.stage(NodeMetrics::Stage::kSend, to_seconds(at - offered_at_));
+  if (link_) {
+    if (end == End::kCommitted) link_->measured(bytes, busy_);
+    link_->forget(request_.handoff);
+  }
+  if (end == End::kCommitted)
+    log::info("handoff sent handoff={} bytes={} transport={} ms={:.1f}",
+              request_.handoff.to_string(), bytes, transport_, to_ms(at - created_at_));
+  else
+    log::warn("handoff ended on the sender's side handoff={} end={} why=\"{}\"",
+              request_.handoff.to_string(), protocol::end_name(end), why.message());
+}
+
+bool Sending::needs_blocks() const {
+  if (retained_gathers_ + staging_gathers_ != 0) return true;
+  if (!gather_queue_.empty()) return true;
+  if (end_ || !machine_) return false;
+  // A transient chunk may be asked for again until the end.
+  return std::any_of(chunks_.begin(), chunks_.end(),
+                     [](const ChunkWork& chunk) { return !chunk.whole && chunk.computed != 0; });
+}
+
+// Tells the engine that its blocks are free, and the node that nothing is left to do.
+void Sending::settle() {
+  if (gone_ || !session_over_) return;
+  if (on_released_ && !needs_blocks()) std::exchange(on_released_, nullptr)();
+  if (on_released_) return;
+  if (!machine_ && !end_) {
+    // Two-step flow: the chunks are in the tier; the lease keeps them there.
+    leased_ = true;
+    arm_timer();
+    if (now() < request_.deadline) return;
+    ended(End::kExpired, Status(Code::kDeadlineExceeded, "the lease of the held chunks is over"));
+  }
+  if (!end_ || !quiet_ || retained_gathers_ + staging_gathers_ != 0) return;
+  gone_ = true;
+  timer_.cancel();
+  pins_.clear();
+  if (link_) link_->remove(*this);
+  report();
+  on_gone_(*this);
+}
+
+void Sending::arm_timer() {
+  std::optional<TimePoint> at;
+  if (machine_) at = machine_->next_deadline();
+  if (leased_ && !end_) at = request_.deadline;
+  if (!at) {
+    timer_.cancel();
+    return;
+  }
+  timer_.expires_at(std::chrono::time_point_cast<std::chrono::steady_clock::duration>(*at));
+  timer_.async_wait([weak = weak_from_this()](boost::system::error_code error) {
+    const auto self = weak.lock();
+    if (error || !self || self->gone_) return;
+    if (self->machine_) {
+      Effects effects;
+      self->machine_->advance(now(), effects);
+      self->apply(std::move(effects));
+    }
+    self->settle();
+  });
+}
+
+void Sending::report() {
+  if (!feed_) return;
+  HandoffReport report;
+  report.end = end_;
+  report.why = why_;
+  report.transport = transport_;
+  report.tokens = request_.tokens;
+  if (machine_) report.bytes = machine_->published_bytes() - machine_->unacknowledged_bytes();
+  if (offered_) report.first_offer = offered_at_ - created_at_;
+  report.total = now() - created_at_;
+  feed_->set_report(std::move(report));
+}
+
+}  // namespace baton

@@ -1,0 +1,132 @@
+// One handoff that this node sends: the state machine, what is computed, where it was gathered.
+//
+// A session's handoff gathers from the engine's blocks: retained chunks at once into a slot that
+// goes to the host tier when it is whole; transient ones within the window into staging memory of
+// the channel. A FETCH's handoff sends what the tier holds. Internal to transfer/; confined to the
+// progress thread.
+#pragma once
+
+#include <boost/asio/steady_timer.hpp>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "transfer/node_core.h"
+#include "transfer/peer_link.h"
+#include "transfer/send_feed.h"
+
+namespace baton {
+
+struct SendRequest {
+  HandoffAttempt handoff;
+  TimePoint deadline;
+  uint32_t tokens = 0;
+  std::vector<ChunkKey> keys;  // of all chunks
+  bool with_peer = true;       // false: two-step flow, chunks are only retained
+};
+
+class Sending : public std::enable_shared_from_this<Sending> {
+ public:
+  // `on_gone` is called once, when nothing is left to do for this handoff.
+  using OnGone = std::function<void(Sending&)>;
+
+  // For a prefill session.
+  Sending(NodeCore& core, SendRequest request, std::shared_ptr<SendFeed> feed,
+          std::function<void()> on_released, OnGone on_gone);
+  // For a FETCH: chunks pinned in the host tier, in order.
+  Sending(NodeCore& core, SendRequest request, std::vector<HostTier::Pin> chunks, OnGone on_gone);
+
+  const HandoffAttempt& handoff() const { return request_.handoff; }
+  void start();  // QUEUED, or OFFER for a FETCH
+  void connected(Result<std::shared_ptr<PeerLink>> link);
+  void on_feed();
+  void on_message(const protocol::Message& message);
+  void peer_lost(const Status& why);
+  void abort(protocol::End end, Status why);
+  // The node stops: nothing more is gathered, the session is taken for over.
+  void shutdown(const Status& why);
+
+  // --- for the link's pump
+  std::optional<uint64_t> next_bytes() const;
+  uint64_t unacknowledged_bytes() const;
+  // Publishes the next segment; false where the channel has no memory for it now.
+  bool publish_next(Channel& channel);
+  bool gathering_for_channel() const { return staging_gathers_ != 0; }
+
+  const PeerLink* link() const { return link_.get(); }
+  const protocol::SenderHandoff* machine() const { return machine_ ? &*machine_ : nullptr; }
+
+ private:
+  struct ChunkWork {
+    ChunkId id;
+    uint32_t tokens = 0;
+    size_t segment_bytes = 0;
+    bool decided = false;             // whether it is retained
+    bool whole = false;               // all layers lie in `slot`
+    SlotRef slot;                     // empty: transient
+    std::vector<Checksum> checksums;  // of the gathered layers
+    uint32_t gathered = 0;            // layers
+    uint32_t computed = 0;            // layers
+  };
+  struct Job {
+    uint32_t chunk;
+    uint32_t layer;
+  };
+
+  uint32_t layers() const { return static_cast<uint32_t>(core_.config.kv.layer_base.size()); }
+  uint32_t segment_index(uint32_t chunk, uint32_t layer) const { return chunk * layers() + layer; }
+  void offer();
+  void take_from_tier(ChunkWork& chunk);
+  void computed(uint32_t chunk, uint32_t layer);
+  void decide(ChunkWork& chunk);
+  void gather_next();
+  void gathered(Job job, Checksum checksum);
+  void publish_from_slot(Channel& channel, uint32_t segment, ChunkWork& chunk, uint32_t layer);
+  bool publish_from_blocks(Channel& channel, uint32_t segment, ChunkWork& chunk, uint32_t layer);
+  void staged(uint32_t segment, Checksum checksum, Staging staging, TimePoint began);
+  void apply(protocol::Effects effects);
+  void ended(protocol::End end, const Status& why);
+  bool needs_blocks() const;
+  void settle();
+  void arm_timer();
+  void report();
+
+  NodeCore& core_;
+  const SendRequest request_;
+  const std::shared_ptr<SendFeed> feed_;  // null for a FETCH
+  std::function<void()> on_released_;
+  OnGone on_gone_;
+  std::optional<protocol::SenderHandoff> machine_;  // none in the two-step flow
+  std::shared_ptr<PeerLink> link_;
+  std::vector<protocol::Message> outbox_;  // until the peer is connected
+  boost::asio::steady_timer timer_;
+
+  std::vector<ChunkWork> chunks_;
+  std::vector<HostTier::Pin> pins_;  // a FETCH's, and the two-step flow's until its lease ends
+  std::vector<uint32_t> blocks_;
+  std::vector<uint32_t> ready_chunks_;  // leading chunks computed, a layer
+  std::deque<Job> gather_queue_;
+  uint32_t retained_gathers_ = 0;
+  uint32_t staging_gathers_ = 0;
+  bool offered_ = false;
+  bool session_over_ = false;  // finished or aborted
+  bool aborted_ = false;
+  bool quiet_ = false;
+  bool gone_ = false;
+  bool leased_ = false;
+  std::optional<protocol::End> end_;
+  Status why_;
+  std::string transport_;
+
+  // Measured for the report and the metrics.
+  TimePoint created_at_;
+  TimePoint offered_at_{};
+  TimePoint computed_at_{};
+  TimePoint busy_since_{};
+  Duration busy_{};
+  Duration gather_time_{};
+  Duration compute_{};
+};
+
+}  // namespace baton
