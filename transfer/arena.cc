@@ -6,16 +6,21 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cinttypes>
 #include <cstdint>
 #include <cstdio>
+#include <string>
 #include <utility>
 
 #include "transfer/base/log.h"
 
 #ifndef MADV_POPULATE_WRITE  // Linux 5.14; newer than the C library's headers
 #define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_COLLAPSE  // Linux 6.1
+#define MADV_COLLAPSE 25
 #endif
 
 namespace baton {
@@ -51,24 +56,27 @@ class Mapping {
   size_t bytes_;
 };
 
-// Maps the whole file writable. Large regions begin on a multiple of 2 MiB: the kernel puts huge
-// pages of a shared mapping only where address and file offset agree modulo their size.
-Result<Mapping> map_writable(int fd, size_t bytes) {
+// Maps the file's first `bytes`, whole pages of it. Large regions begin on a multiple of 2 MiB: the
+// kernel puts huge pages of a shared mapping only where address and file offset agree modulo their
+// size.
+Result<Mapping> map_shared(int fd, size_t bytes, int protection, const char* what) {
   const size_t slack = bytes >= kHugePageBytes ? kHugePageBytes : 0;
   void* reserved =
       mmap(nullptr, bytes + slack, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (reserved == MAP_FAILED) return Status::from_errno("arena: reserve address space", errno);
+  if (reserved == MAP_FAILED) {
+    return Status::from_errno(std::string(what) + ": reserve address space", errno);
+  }
   auto* const begin = static_cast<std::byte*>(reserved);
   std::byte* start = begin;
   if (slack != 0) {
     const auto address = reinterpret_cast<uintptr_t>(begin);
     start = begin + (round_up(address, kHugePageBytes) - address);
   }
-  void* mapped = mmap(start, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+  void* mapped = mmap(start, bytes, protection, MAP_SHARED | MAP_FIXED, fd, 0);
   if (mapped == MAP_FAILED) {
     const int error = errno;
     munmap(reserved, bytes + slack);
-    return Status::from_errno("arena: map", error);
+    return Status::from_errno(std::string(what) + ": map", error);
   }
   const size_t before = static_cast<size_t>(start - begin);
   if (before > 0) munmap(begin, before);
@@ -89,6 +97,23 @@ Status seal(int fd) {
   return ok_status();
 }
 
+void touch(std::byte* data) { *reinterpret_cast<volatile std::byte*>(data) = std::byte{0}; }
+
+// Makes huge pages of the whole multiples of 2 MiB, and so faults them in, as far as the kernel has
+// any: it does that on this explicit request even where shmem_enabled is "never". To clear one huge
+// page is also several times faster than to fault in 512 small ones (256 MiB: 20 ms, not 170).
+void collapse(std::byte* data, size_t bytes) {
+  // In pieces: when memory is too fragmented, each try costs a search for a free huge page.
+  constexpr size_t kPiece = 16 * kHugePageBytes;
+  const size_t whole = bytes / kHugePageBytes * kHugePageBytes;
+  for (size_t at = 0; at < whole; at += kPiece) {
+    const size_t piece = std::min(kPiece, whole - at);
+    // A range without any page is refused.
+    for (size_t page = 0; page < piece; page += kHugePageBytes) touch(data + at + page);
+    if (madvise(data + at, piece, MADV_COLLAPSE) != 0) return;
+  }
+}
+
 Status prefault(std::byte* data, size_t bytes, size_t page_bytes) {
   int rc;
   do {
@@ -97,9 +122,7 @@ Status prefault(std::byte* data, size_t bytes, size_t page_bytes) {
   if (rc == 0) return ok_status();
   if (errno != EINVAL) return Status::from_errno("arena: prefault", errno);
   // The kernel is older than 5.14: touch every page.
-  for (size_t at = 0; at < bytes; at += page_bytes) {
-    *reinterpret_cast<volatile std::byte*>(data + at) = std::byte{0};
-  }
+  for (size_t at = 0; at < bytes; at += page_bytes) touch(data + at);
   return ok_status();
 }
 
@@ -140,7 +163,8 @@ Result<Region> create_region(const ArenaConfig& config, bool hugetlb) {
   if (ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) {
     return Status::from_errno("arena: ftruncate to " + std::to_string(bytes) + " bytes", errno);
   }
-  BATON_ASSIGN_OR_RETURN(Mapping mapping, map_writable(fd.get(), bytes));
+  BATON_ASSIGN_OR_RETURN(Mapping mapping,
+                         map_shared(fd.get(), bytes, PROT_READ | PROT_WRITE, "arena"));
   BATON_RETURN_IF_ERROR(seal(fd.get()));
 
   auto* const data = static_cast<std::byte*>(mapping.get());
@@ -148,6 +172,7 @@ Result<Region> create_region(const ArenaConfig& config, bool hugetlb) {
   // Has an effect only where /sys/kernel/mm/transparent_hugepage/shmem_enabled allows it.
   if (!hugetlb) madvise(data, bytes, MADV_HUGEPAGE);
   if (config.prefault) {
+    if (!hugetlb) collapse(data, bytes);
     BATON_RETURN_IF_ERROR(prefault(data, bytes, unit));
     // The end that does not fill a huge page is always in small ones.
     const size_t whole = bytes / kHugePageBytes * kHugePageBytes;
@@ -208,10 +233,9 @@ Result<std::unique_ptr<PeerArena>> PeerArena::map(UniqueFd fd, size_t bytes) {
   }
   // hugetlb mappings are made and unmade in whole pages; st_blksize is the page there.
   const size_t mapped = round_up(bytes, static_cast<size_t>(info.st_blksize));
-  void* data = mmap(nullptr, mapped, PROT_READ, MAP_SHARED, fd.get(), 0);
-  if (data == MAP_FAILED) return Status::from_errno("peer arena: map", errno);
-  return std::unique_ptr<PeerArena>(
-      new PeerArena(static_cast<const std::byte*>(data), bytes, mapped));
+  BATON_ASSIGN_OR_RETURN(Mapping mapping, map_shared(fd.get(), mapped, PROT_READ, "peer arena"));
+  const auto* const data = static_cast<const std::byte*>(mapping.release());
+  return std::unique_ptr<PeerArena>(new PeerArena(data, bytes, mapped));
 }
 
 }  // namespace baton

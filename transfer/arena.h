@@ -32,7 +32,8 @@ class Arena {
 
   std::byte* data() const { return data_; }
   size_t bytes() const { return bytes_; }
-  // Obtained, not asked for. Where huge pages came without hugetlb is known only after prefault.
+  // Obtained, not asked for: 2 MiB where all of it but the end that fills no such page is in huge
+  // pages. Without prefault nothing but hugetlb is known to be.
   size_t page_bytes() const { return page_bytes_; }
   int fd() const { return fd_.get(); }  // borrowed
 

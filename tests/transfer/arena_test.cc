@@ -92,10 +92,11 @@ TEST(Arena, IsSealedForGood) {
 TEST(Arena, HugePagesOrTheFallback) {
   const auto arena = make_arena({.bytes = (size_t{2} << 20) + 1, .huge_pages = true});
   EXPECT_GE(arena->bytes(), (size_t{2} << 20) + 1);
-  EXPECT_EQ(arena->bytes() % arena->page_bytes(), 0u);
+  EXPECT_EQ(arena->bytes() % static_cast<size_t>(sysconf(_SC_PAGESIZE)), 0u);
   std::memset(arena->data(), 0x5a, arena->bytes());
   const auto peer = PeerArena::map(duplicate(arena->fd()), arena->bytes());
   ASSERT_TRUE(peer.ok()) << peer.status().to_string();
+  EXPECT_EQ(reinterpret_cast<uintptr_t>((*peer)->data()) % (size_t{2} << 20), 0u);
   EXPECT_EQ(std::memcmp((*peer)->data(), arena->data(), arena->bytes()), 0);
 }
 
