@@ -30,12 +30,12 @@ class Tokenizer {
 
   // kInvalidArgument, naming the byte offset, when the text is not UTF-8. The caller bounds the
   // length (time is about linear in it).
-  virtual Result<std::vector<uint32_t>> encode(std::span<const TextPiece> pieces) const = 0;
+  Result<std::vector<uint32_t>> encode(std::span<const TextPiece> pieces) const;
   Result<std::vector<uint32_t>> encode(std::string_view text, bool special_allowed = false) const;
 
   virtual uint32_t vocab_size() const = 0;
   // The bytes that a token stands for (possibly part of a UTF-8 sequence); the name of a special
-  // token. Empty for ids beyond the vocabulary.
+  // token. Empty for ids beyond the vocabulary. Valid as long as the tokenizer.
   virtual std::string_view token_bytes(uint32_t token) const = 0;
   virtual bool is_special(uint32_t token) const = 0;
   // Text of all tokens, special ones left out; what is not UTF-8 becomes U+FFFD.
@@ -48,6 +48,20 @@ class Tokenizer {
   // 258 <|im_start|>, 259 <|pad|>; higher ids, which only a model can produce, read "[id]".
   // vocab_size at least 260 (CHECK).
   static std::unique_ptr<Tokenizer> bytes(uint32_t vocab_size);
+
+ protected:
+  // Encodes text without special tokens; it is UTF-8.
+  virtual Status append_text(std::string_view text, std::vector<uint32_t>& out) const = 0;
+  void add_special(std::string name, uint32_t token);
+
+ private:
+  struct Special {
+    std::string name;
+    uint32_t token;
+  };
+  const Special* special_at(std::string_view text) const;
+
+  std::vector<Special> specials_;  // the longest first
 };
 
 // Turns tokens into text as they come: holds back what may still become a UTF-8 character.
