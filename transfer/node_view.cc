@@ -44,15 +44,29 @@ const char* state_name(protocol::ReceiverHandoff::State state) {
   return "unknown";
 }
 
-json slots_of(const SlotPool* pool) {
-  if (pool == nullptr) return nullptr;
-  const SlotCounts counts = pool->counts();
-  return {{"total", counts.total},
-          {"free", counts.free},
-          {"held", counts.held},
-          {"quarantined", counts.quarantined},
-          {"slot_bytes", pool->slot_bytes()},
-          {"page_bytes", pool->arena().page_bytes()}};
+// Sums over both pools, and each by name.
+json slots_of(const SlotPool* retained, const SlotPool* transit) {
+  SlotCounts sum;
+  json pools = json::object();
+  for (const auto& [name, pool] : {std::pair{"retained", retained}, {"transit", transit}}) {
+    if (pool == nullptr) continue;
+    const SlotCounts counts = pool->counts();
+    sum.total += counts.total;
+    sum.free += counts.free;
+    sum.held += counts.held;
+    sum.quarantined += counts.quarantined;
+    pools[name] = {{"total", counts.total},
+                   {"free", counts.free},
+                   {"held", counts.held},
+                   {"quarantined", counts.quarantined},
+                   {"slot_bytes", pool->slot_bytes()},
+                   {"page_bytes", pool->arena().page_bytes()}};
+  }
+  return {{"total", sum.total},
+          {"free", sum.free},
+          {"held", sum.held},
+          {"quarantined", sum.quarantined},
+          {"pools", std::move(pools)}};
 }
 
 json describe_sending(const Sending& sending) {
@@ -101,14 +115,12 @@ json Node::Impl::describe() const {
                      {"transport", link->channel() == nullptr
                                        ? json(nullptr)
                                        : json(std::string(link->channel()->transport()))}});
-  return {
-      {"node", control_->address().to_string()},
-      {"handoffs", std::move(handoffs)},
-      {"records", records_},
-      {"peers", std::move(peers)},
-      {"slots",
-       {{"retained", slots_of(core_.retained.get())}, {"transit", slots_of(core_.transit.get())}}},
-      {"host_tier", {{"chunks", core_.tier->entries()}, {"bytes", core_.tier->bytes()}}}};
+  return {{"node", control_->address().to_string()},
+          {"handoffs", std::move(handoffs)},
+          {"records", records_},
+          {"peers", std::move(peers)},
+          {"slots", slots_of(core_.retained.get(), core_.transit.get())},
+          {"host_tier", {{"chunks", core_.tier->entries()}, {"bytes", core_.tier->bytes()}}}};
 }
 
 Result<json> Node::Impl::debug_handoffs(Duration deadline) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <boost/asio/post.hpp>
 
+#include "scheduler/segment_order.h"
 #include "transfer/base/log.h"
 #include "transfer/sending.h"
 
@@ -29,8 +30,8 @@ void PeerLink::opened(Result<std::unique_ptr<Channel>> channel) {
     no_channel_ = Status(Code::kUnavailable,
                          "no channel to node " + node() + ": local: " + channel.status().message());
     log::warn("{}", no_channel_.message());
-    for (const auto& sending : std::vector(sendings_))
-      sending->abort(protocol::End::kFailed, no_channel_);
+    for (const Sender& sender : std::vector(senders_))
+      sender.sending->abort(protocol::End::kFailed, no_channel_);
     return;
   }
   channel_ = std::move(channel).value();
@@ -41,32 +42,39 @@ void PeerLink::opened(Result<std::unique_ptr<Channel>> channel) {
 
 void PeerLink::down(const Status& why) {
   down_ = true;
-  sendings_.clear();
+  senders_.clear();
   if (channel_) channel_->close(why);
 }
 
 void PeerLink::add(std::shared_ptr<Sending> sending) {
   if (!no_channel_.ok()) return sending->abort(protocol::End::kFailed, no_channel_);
-  sendings_.push_back(std::move(sending));
+  senders_.push_back({std::move(sending)});
 }
 
 void PeerLink::remove(const Sending& sending) {
-  std::erase_if(sendings_, [&](const auto& s) { return s.get() == &sending; });
+  std::erase_if(senders_, [&](const Sender& s) { return s.sending.get() == &sending; });
 }
 
 void PeerLink::forget(const HandoffAttempt& handoff) {
   if (channel_) channel_->forget(handoff);
 }
 
-std::shared_ptr<Sending> PeerLink::pick() const {
-  // The handoff with the fewest bytes on their way goes first: a small one is not stuck behind a
-  // large one.
-  std::shared_ptr<Sending> best;
-  for (const auto& sending : sendings_) {
-    if (!sending->next_bytes()) continue;
-    if (!best || sending->unacknowledged_bytes() < best->unacknowledged_bytes()) best = sending;
+std::shared_ptr<Sending> PeerLink::pick() {
+  std::vector<scheduler::SendCandidate> candidates;
+  std::vector<Sender*> ready;
+  for (Sender& sender : senders_) {
+    const std::optional<uint64_t> bytes = sender.sending->next_bytes();  // within its window
+    if (!bytes) continue;
+    candidates.push_back({.next_bytes = *bytes,
+                          .window_left = *bytes,
+                          .unacknowledged_bytes = sender.sending->unacknowledged_bytes(),
+                          .last_sent = sender.last_sent});
+    ready.push_back(&sender);
   }
-  return best;
+  const std::optional<size_t> next = scheduler::next_to_send(candidates);
+  if (!next) return nullptr;
+  ready[*next]->last_sent = ++sends_;
+  return ready[*next]->sending;
 }
 
 void PeerLink::pump() {
@@ -74,8 +82,9 @@ void PeerLink::pump() {
   // Segments from slots go at once. One gather into staging memory at a time: each segment leaves
   // while the next is gathered, and its completion pumps again.
   while (const std::shared_ptr<Sending> next = pick()) {
-    const bool busy = std::any_of(sendings_.begin(), sendings_.end(),
-                                  [](const auto& s) { return s->gathering_for_channel(); });
+    const bool busy = std::any_of(senders_.begin(), senders_.end(), [](const Sender& s) {
+      return s.sending->gathering_for_channel();
+    });
     if (busy || !next->publish_next(*channel_)) return;
   }
 }

@@ -49,7 +49,7 @@ class PeerLink final : public ChannelEvents, public std::enable_shared_from_this
 
  private:
   void opened(Result<std::unique_ptr<Channel>> channel);
-  std::shared_ptr<Sending> pick() const;
+  std::shared_ptr<Sending> pick();
 
   NodeCore& core_;
   const std::shared_ptr<control::Peer> peer_;
@@ -58,7 +58,12 @@ class PeerLink final : public ChannelEvents, public std::enable_shared_from_this
   std::unique_ptr<Channel> channel_;
   Status no_channel_;  // why opening failed
   bool down_ = false;
-  std::vector<std::shared_ptr<Sending>> sendings_;
+  struct Sender {
+    std::shared_ptr<Sending> sending;
+    uint64_t last_sent = 0;  // sequence number
+  };
+  std::vector<Sender> senders_;
+  uint64_t sends_ = 0;
   double best_goodput_ = 0;
 };
 
