@@ -26,14 +26,14 @@ class io_context;
 namespace baton::control {
 
 struct ControlConfig {
-  HostPort listen;                                   // port 0: any free
-  std::string advertise;                             // our node address; empty: the bound address
+  HostPort listen;        // port 0: any free
+  std::string advertise;  // our node address; empty: the bound address
   Duration heartbeat_interval = std::chrono::milliseconds(200);
-  uint32_t heartbeats_missed = 4;                    // that many intervals of silence: stalled
-  Duration dial_deadline = std::chrono::seconds(2);  // TCP connect and HELLO together
-  Duration hello_deadline = std::chrono::seconds(2); // an accepted connection must say HELLO
+  uint32_t heartbeats_missed = 4;                     // that many intervals of silence: stalled
+  Duration dial_deadline = std::chrono::seconds(2);   // TCP connect and HELLO together
+  Duration hello_deadline = std::chrono::seconds(2);  // an accepted connection must say HELLO
   uint32_t max_connections = 1024;
-  size_t max_queued_bytes = 64u << 20;               // a connection's unsent frames; over it: closed
+  size_t max_queued_bytes = 64u << 20;  // a connection's unsent frames; over it: closed
 };
 
 // A peer that said HELLO and was let in. Valid until on_down returned; then send() drops.
@@ -71,7 +71,7 @@ class ControlPlane {
                                                       PeerEvents& events, Metrics& metrics);
   virtual ~ControlPlane() = default;
 
-  virtual HostPort address() const = 0;         // bound
+  virtual HostPort address() const = 0;  // bound
   virtual const protocol::Hello& hello() const = 0;
 
   // The peer at this address, dialled if there is no connection to it yet. `done` runs once, within

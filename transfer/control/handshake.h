@@ -1,0 +1,53 @@
+// What two HELLOs must agree on, and which lives of a node were seen.
+//
+// Confined to one thread; no I/O.
+#pragma once
+
+#include <cstddef>
+#include <list>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "transfer/protocol/messages.h"
+
+namespace baton::control {
+
+// Why the node that says `ours` cannot work with the one that says `theirs`, as the REFUSE to send;
+// its text names the field and both values. Nothing where they agree.
+std::optional<protocol::Refuse> disagreement(const protocol::Hello& ours,
+                                             const protocol::Hello& theirs);
+
+// Which of two nodes decides which of their connections stays: the one with the smaller address.
+bool decides(const protocol::Hello& ours, const protocol::Hello& theirs);
+
+// A peer's text for a log line: what is not printable becomes '?'.
+std::string printable(std::string_view text);
+
+// The lives of the nodes that were let in. A life is over when a newer one of the same node was
+// let in, for ever: what it still says is refused.
+class Lives {
+ public:
+  enum class Verdict { kFirst, kCurrent, kNewer, kOver };
+
+  // What `incarnation` of `node` is; changes nothing.
+  Verdict judge(const std::string& node, Incarnation incarnation) const;
+  // Makes it the current life of its node.
+  void begin(const std::string& node, Incarnation incarnation);
+
+  // Bounds: nodes remembered, and past lives remembered of each.
+  static constexpr size_t kMaxNodes = 4096;
+  static constexpr size_t kMaxPast = 16;
+
+ private:
+  struct Node {
+    Incarnation current;
+    std::list<Incarnation> past;                  // newest first
+    std::list<std::string>::iterator in_recency;  // of recency_
+  };
+  std::unordered_map<std::string, Node> nodes_;
+  std::list<std::string> recency_;  // least recently begun last
+};
+
+}  // namespace baton::control
