@@ -94,6 +94,35 @@ std::vector<std::byte> random_bytes(Rng& rng, size_t size) {
   return bytes;
 }
 
+Batch random_batch(Rng& rng, uint32_t most) {
+  Batch batch;
+  const uint32_t count = choose<uint32_t>(rng, {1, 1, 2, 3, most});
+  for (uint32_t i = 0; i < count; ++i) {
+    const Geometry geometry = random_geometry(rng);
+    const bool opaque = pick(rng, 0, 3) == 0;
+    batch.memories.emplace_back(
+        rng, opaque ? random_opaque_shape(rng, geometry.tokens) : random_shape(rng, geometry),
+        geometry.tokens);
+  }
+  for (Memory& memory : batch.memories) {
+    LaunchSegment s{memory.segment(), PayloadOrder::kOpaque, {rng(), rng()}};
+    const KvLayout& layout = s.segment.layout;
+    if (!layout.opaque()) {
+      s.order = choose(rng, {PayloadOrder::kTokenHead, PayloadOrder::kHeadToken});
+    }
+    s.first_token = pick(rng, 0, 1) == 0 ? 0 : pick(rng, 0, s.segment.tokens);
+    if (layout.opaque() && layout.opaque_runs == 0 && s.first_token != s.segment.tokens) {
+      s.first_token -= s.first_token % layout.block_tokens;
+    }
+    // Now and then not a multiple of 16, so that units are put together from bytes.
+    const uint32_t shift = choose<uint32_t>(rng, {0, 0, 1, 8});
+    batch.payloads.push_back(random_bytes(rng, shift + segment_bytes(layout, s.segment.tokens)));
+    s.payload = batch.payloads.back().data() + shift;
+    batch.segments.push_back(s);
+  }
+  return batch;
+}
+
 std::string describe(const KvSegment& segment) {
   const KvLayout& l = segment.layout;
   std::string text = std::to_string(segment.tokens) + " tokens in blocks of " +

@@ -2,12 +2,11 @@
 // poison around and between the tokens. Host code, device bodies and launches all run it.
 #pragma once
 
-#include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
-#include "kernels/kv_layout.h"
+#include "kernels/launch_batch.h"
 
 namespace baton::cases {
 
@@ -59,6 +58,15 @@ class Memory {
 };
 
 std::vector<std::byte> random_bytes(Rng& rng, size_t size);
+
+// Random segments for one launch, each with memory and payload of its own.
+struct Batch {
+  std::vector<Memory> memories;
+  std::vector<std::vector<std::byte>> payloads;  // the payload is the end of it
+  std::vector<LaunchSegment> segments;
+};
+
+Batch random_batch(Rng& rng, uint32_t most);
 
 // For messages of failed tests.
 std::string describe(const KvSegment& segment);
