@@ -122,7 +122,8 @@ class Cutter {
       if (std::isdigit(static_cast<unsigned char>(c))) {
         token.kind = Token::kInteger;
         const char* end = token.text.data() + size;
-        if (std::from_chars(token.text.data(), end, token.number).ptr != end) {
+        const auto [stop, error] = std::from_chars(token.text.data(), end, token.number);
+        if (stop != end || error != std::errc()) {
           return error_at(line_, "expected an integer, found \"" + token.text.substr(0, 64) + "\"");
         }
       }

@@ -78,7 +78,7 @@ bool equal(const Value& a, const Value& b) {
 
 namespace {
 
-constexpr size_t kMaxOutput = size_t{64} << 20;
+constexpr size_t kMaxOutput = size_t{16} << 20;
 
 class Renderer {
  public:
@@ -87,7 +87,7 @@ class Renderer {
   Status run(const std::vector<Node>& nodes) {
     for (const Node& node : nodes) {
       BATON_RETURN_IF_ERROR(run(node));
-      if (out.bytes().size() > kMaxOutput) return error_at(node.line, "the result exceeds 64 MiB");
+      if (out.bytes().size() > kMaxOutput) return error_at(node.line, "the result exceeds 16 MiB");
     }
     return {};
   }
@@ -302,7 +302,7 @@ class Renderer {
     }
     if (e.name == "+") {
       if (s->bytes().size() + t->bytes().size() > kMaxOutput) {
-        return error_at(e.line, "the result exceeds 64 MiB");
+        return error_at(e.line, "the result exceeds 16 MiB");
       }
       Text joined = *s;
       joined.append(*t);
@@ -338,6 +338,7 @@ class Renderer {
       }
       return Value{false};
     }
+    if (where.get<Undefined>() != nullptr) return Value{false};
     const Text* text = what.get<Text>();
     if (text == nullptr) return mismatch(e, what, "a string");
     if (const auto* dict = where.get<std::shared_ptr<const Dict>>()) {

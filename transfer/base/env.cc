@@ -13,5 +13,6 @@ std::string get(const char* name, const char* fallback) {
 }  // namespace
 
 std::string log_level() { return get("BATON_LOG_LEVEL", "info"); }
+std::string test_model() { return get("BATON_TEST_MODEL", ""); }
 
 }  // namespace baton::env
