@@ -1,0 +1,126 @@
+#include "router/registry.h"
+
+#include <future>
+
+#include "transfer/base/log.h"
+
+namespace baton::router {
+
+const char* role_name(Role role) { return role == Role::kPrefill ? "prefill" : "decode"; }
+
+Registry::Registry(const RouterConfig& config, http::EventLoop& loop, http::Client& client,
+                   Metrics& metrics)
+    : period_(config.health_period),
+      deadline_(config.health_deadline),
+      failures_(config.health_failures),
+      loop_(loop),
+      client_(client) {
+  add(config.prefillers, Role::kPrefill, metrics);
+  add(config.decoders, Role::kDecode, metrics);
+  for (const auto& instance : instances_) {
+    loop_.post([this, i = instance.get()] { probe(*i); });
+  }
+}
+
+Registry::~Registry() = default;
+
+void Registry::add(const std::vector<InstanceConfig>& configs, Role role, Metrics& metrics) {
+  for (const InstanceConfig& config : configs) {
+    auto instance = std::make_unique<Instance>();
+    instance->config = config;
+    instance->role = role;
+    instance->state.id = static_cast<InstanceId>(instances_.size());
+    instance->healthy_gauge =
+        &metrics.gauge("baton_router_instance_healthy", "1 where requests are sent to the instance",
+                       {{"role", role_name(role)}, {"url", config.url.to_string()}});
+    // Believed until a probe or a request says otherwise.
+    instance->healthy_gauge->Set(1);
+    instances_.push_back(std::move(instance));
+  }
+}
+
+void Registry::stop() {
+  std::promise<void> stopped;
+  loop_.post([&] {
+    stopping_ = true;
+    for (const auto& instance : instances_) {
+      instance->timer.reset();
+      if (instance->probe) instance->probe->cancel();
+    }
+    stopped.set_value();
+  });
+  stopped.get_future().wait();
+}
+
+std::vector<scheduler::Instance> Registry::snapshot(Role role) const {
+  std::vector<scheduler::Instance> out;
+  for (const auto& instance : instances_) {
+    if (instance->role == role) out.push_back(instance->state);
+  }
+  return out;
+}
+
+void Registry::begin(InstanceId id, uint64_t tokens) {
+  scheduler::Instance& state = instances_[id]->state;
+  ++state.inflight_requests;
+  state.inflight_tokens += tokens;
+}
+
+void Registry::end(InstanceId id, uint64_t tokens) {
+  scheduler::Instance& state = instances_[id]->state;
+  BATON_CHECK(state.inflight_requests > 0 && state.inflight_tokens >= tokens,
+              "an instance's load was given back twice");
+  --state.inflight_requests;
+  state.inflight_tokens -= tokens;
+}
+
+void Registry::report_lost(InstanceId id, const std::string& why) {
+  set_healthy(*instances_[id], false, why);
+}
+
+uint64_t Registry::watch(InstanceId id, std::function<void()> callback) {
+  const uint64_t token = next_token_++;
+  instances_[id]->watchers.emplace(token, std::move(callback));
+  return token;
+}
+
+void Registry::unwatch(InstanceId id, uint64_t token) { instances_[id]->watchers.erase(token); }
+
+void Registry::probe(Instance& instance) {
+  if (stopping_) return;
+  auto code = std::make_shared<int>(0);
+  http::CallHandlers handlers;
+  handlers.on_head = [code](const http::ResponseHead& head) { *code = head.status; };
+  handlers.on_end = [this, &instance, code](const http::CallEnd& end) {
+    instance.probe.reset();
+    if (!stopping_) probed(instance, end.status, *code);
+  };
+  const http::Url& url = instance.config.url;
+  instance.probe =
+      client_.start(url.address, {"GET", url.prefix + "/health", {}, ""},
+                    {.connect_deadline = deadline_, .deadline = deadline_}, std::move(handlers));
+}
+
+void Registry::probed(Instance& instance, const Status& status, int code) {
+  if (status.ok() && code == 200) {
+    instance.failed_probes = 0;
+    set_healthy(instance, true, "it answers /health again");
+  } else if (++instance.failed_probes >= failures_) {
+    set_healthy(instance, false,
+                status.ok() ? "/health answers " + std::to_string(code) : status.to_string());
+    const auto watchers = std::exchange(instance.watchers, {});
+    for (const auto& [token, callback] : watchers) callback();
+  }
+  instance.timer = loop_.after(period_, [this, &instance] { probe(instance); });
+}
+
+void Registry::set_healthy(Instance& instance, bool healthy, const std::string& why) {
+  if (instance.state.healthy == healthy) return;
+  instance.state.healthy = healthy;
+  instance.healthy_gauge->Set(healthy ? 1 : 0);
+  log::log(healthy ? spdlog::level::info : spdlog::level::warn,
+           "instance {} role={} url={} why=\"{}\"", healthy ? "healthy" : "unhealthy",
+           role_name(instance.role), instance.config.url.to_string(), why);
+}
+
+}  // namespace baton::router

@@ -1,0 +1,81 @@
+// The instances a router knows: their health and their load.
+//
+// Health is found actively (GET /health every period; `health_failures` failed probes in a row make
+// an instance unhealthy, one that succeeds makes it healthy) and passively (a request that could
+// not connect or lost its connection makes it unhealthy at once). Confined to the loop's thread,
+// but for the constructor and stop().
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "router/config.h"
+#include "router/http/client.h"
+#include "scheduler/pairing.h"
+#include "transfer/base/metrics.h"
+
+namespace baton::router {
+
+using scheduler::InstanceId;
+using scheduler::Role;
+
+// "prefill", "decode"
+const char* role_name(Role role);
+
+class Registry {
+ public:
+  // Begins to probe. Loop, client and metrics must outlive it.
+  Registry(const RouterConfig& config, http::EventLoop& loop, http::Client& client,
+           Metrics& metrics);
+  // stop() has been called, and no call of the client runs any more.
+  ~Registry();
+  // Ends the probing. Not on the loop's thread.
+  void stop();
+
+  const InstanceConfig& config(InstanceId id) const { return instances_[id]->config; }
+  // As scheduler/ wants them.
+  std::vector<scheduler::Instance> snapshot(Role role) const;
+
+  // A request uses an instance from begin() to end(), with the same `tokens`.
+  void begin(InstanceId id, uint64_t tokens);
+  void end(InstanceId id, uint64_t tokens);
+
+  // A request could not connect, or lost its connection: avoid it until a probe succeeds.
+  void report_lost(InstanceId id, const std::string& why);
+
+  // Calls `callback` once, when `health_failures` probes in a row have failed (a lost connection of
+  // another request is no reason), unless the returned token has been given to unwatch() before.
+  // The callback may watch again.
+  uint64_t watch(InstanceId id, std::function<void()> callback);
+  void unwatch(InstanceId id, uint64_t token);
+
+ private:
+  struct Instance {
+    InstanceConfig config;
+    Role role{};
+    scheduler::Instance state;
+    uint32_t failed_probes = 0;
+    std::map<uint64_t, std::function<void()>> watchers;
+    prometheus::Gauge* healthy_gauge = nullptr;
+    http::Timer timer;
+    std::shared_ptr<http::Call> probe;
+  };
+
+  void add(const std::vector<InstanceConfig>& configs, Role role, Metrics& metrics);
+  void probe(Instance& instance);
+  void probed(Instance& instance, const Status& status, int code);
+  void set_healthy(Instance& instance, bool healthy, const std::string& why);
+
+  const Duration period_;
+  const Duration deadline_;
+  const uint32_t failures_;
+  http::EventLoop& loop_;
+  http::Client& client_;
+  std::vector<std::unique_ptr<Instance>> instances_;  // by id; constant after construction
+  uint64_t next_token_ = 1;
+  bool stopping_ = false;
+};
+
+}  // namespace baton::router

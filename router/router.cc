@@ -1,0 +1,72 @@
+#include "router/router.h"
+
+#include "router/front_end.h"
+#include "router/http/server.h"
+
+namespace baton::router {
+namespace {
+
+// For answers that are written already to reach their clients.
+constexpr auto kFlushGrace = std::chrono::milliseconds(500);
+
+std::string transport_error_body(int status, const std::string& message) {
+  return ApiError{status, message, "", ""}.body();
+}
+
+http::ServerConfig server_config(const RouterConfig& config) {
+  http::ServerConfig server;
+  server.max_body_bytes = config.max_body_bytes;
+  server.max_connections = config.max_connections;
+  server.error_body = transport_error_body;
+  return server;
+}
+
+}  // namespace
+
+struct Router::Impl {
+  explicit Impl(RouterConfig c)
+      : config(std::move(c)),
+        client(std::make_unique<http::Client>(loop)),
+        registry(config, loop, *client, metrics),
+        front_end(config, loop, *client, registry, metrics) {}
+  // No new requests, no new probes, then the end of the calls that run, whose callbacks still need
+  // registry and front end; these go when nobody calls them any more, and the loop is last.
+  ~Impl() {
+    if (server) front_end.drain(Duration::zero());
+    server.reset();
+    registry.stop();
+    client.reset();
+  }
+
+  const RouterConfig config;
+  Metrics metrics;
+  http::EventLoop loop;
+  std::unique_ptr<http::Client> client;
+  Registry registry;
+  FrontEnd front_end;
+  std::unique_ptr<http::Server> server;
+};
+
+Result<std::unique_ptr<Router>> Router::create(RouterConfig config) {
+  auto impl = std::make_unique<Impl>(std::move(config));
+  FrontEnd& front_end = impl->front_end;
+  auto server = http::Server::listen(
+      impl->loop, impl->config.listen, server_config(impl->config),
+      [&front_end](std::shared_ptr<http::Exchange> e) { front_end.handle(std::move(e)); });
+  if (!server.ok()) return server.status();
+  impl->server = std::move(server).value();
+  return std::unique_ptr<Router>(new Router(std::move(impl)));
+}
+
+Router::Router(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Router::~Router() = default;
+
+const HostPort& Router::address() const { return impl_->server->address(); }
+
+void Router::stop() {
+  impl_->front_end.drain(impl_->config.drain);
+  impl_->server->stop(kFlushGrace);
+}
+
+}  // namespace baton::router
