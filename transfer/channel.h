@@ -70,9 +70,11 @@ class ChannelEvents {
   virtual void on_channel_closed(const Status& why) = 0;
 };
 
-// Memory of the channel's own, lent for one segment.
+// Memory of the channel's own, lent for one segment. Dropping it instead of publishing gives the
+// memory back (once the writer is gone too).
 struct Staging {
   std::span<std::byte> bytes;
+  SlotRef slot;
   SlotWriter writer;  // counts the gather that fills it as this slot's writer
 };
 

@@ -1,9 +1,10 @@
 // The local channel's end at one node: shared memory between two processes of a host.
 //
 // The sender owns the memory. Each node has two slot pools on sealed memfds: transit (one segment a
-// slot, lent to transient sends) and retained (one chunk a slot). Over an abstract Unix socket named
-// in HELLO the two sides pass each other their memfds (SCM_RIGHTS), map them read-only, and say
-// which bytes were published and which were consumed. Nobody ever writes another process's memory.
+// slot, lent to transient sends) and retained (one chunk a slot). Over an abstract Unix socket
+// named in HELLO the two sides pass each other their memfds (SCM_RIGHTS), map them read-only, and
+// say which bytes were published and which were consumed. Nobody ever writes another process's
+// memory.
 //
 // Confined to the io_context's thread, callbacks too; none runs inside a call.
 #pragma once

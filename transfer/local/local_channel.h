@@ -1,0 +1,83 @@
+// A local channel once both greetings are through: records in both directions.
+//
+// PUBLISH and CONSUMED are gathered while a write is under way and leave together. What the peer
+// says is checked against the geometry that it greeted with; what is wrong ends the channel.
+//
+// Confined to the io_context's thread.
+#pragma once
+
+#include <boost/asio/local/stream_protocol.hpp>
+#include <memory>
+#include <vector>
+
+#include "transfer/channel.h"
+#include "transfer/local/published.h"
+#include "transfer/local/records.h"
+#include "transfer/local/staging_queue.h"
+
+namespace baton::local {
+
+// The peer's arenas, mapped as long as anybody may read them.
+struct PeerMemory {
+  std::array<Geometry, kArenas> geometry;
+  std::array<std::unique_ptr<PeerArena>, kArenas> arenas;
+};
+
+// What a channel needs of its node.
+struct OwnMemory {
+  std::shared_ptr<SlotPool> transit;   // may be null
+  std::shared_ptr<SlotPool> retained;  // may be null
+  std::shared_ptr<StagingQueue> queue;
+  uint32_t max_published = 0;
+};
+
+class ChannelCore : public std::enable_shared_from_this<ChannelCore> {
+ public:
+  using Socket = boost::asio::local::stream_protocol::socket;
+
+  ChannelCore(Socket socket, OwnMemory own, std::shared_ptr<const PeerMemory> peer,
+              uint32_t peer_max_published, ChannelEvents& events);
+
+  void start();
+  Result<std::optional<Staging>> acquire(size_t bytes);
+  Status publish(const SegmentHeader& header, SlotRef slot, size_t offset,
+                 Channel::PublishDone done);
+  void forget(const HandoffAttempt& handoff);
+  void close(Status why);
+  // The owner's handle is gone: close without telling it.
+  void abandon();
+
+ private:
+  void read();
+  Status take_records(size_t bytes);
+  Status on_publish(const Publish& publish);
+  Status on_consumed(const Consumed& consumed);
+  void consumed_here(uint64_t sequence);
+  void starved();
+  void schedule_flush();
+  void flush();
+  void finish(const Status& why);
+
+  Socket socket_;
+  const OwnMemory own_;
+  const std::shared_ptr<const PeerMemory> peer_;
+  const uint32_t peer_max_published_;
+  ChannelEvents* events_;  // null once abandoned
+  Published published_;
+  uint64_t last_sequence_ = 0;      // of the peer
+  uint32_t owed_ = 0;               // PUBLISHes of the peer whose CONSUMED is not encoded yet
+  std::vector<uint64_t> consumed_;  // to be told to the peer
+  std::vector<std::byte> in_;
+  size_t filled_ = 0;
+  std::vector<std::byte> out_;
+  std::vector<std::byte> writing_;
+  bool flush_posted_ = false;
+  bool write_under_way_ = false;
+  bool starved_ = false;
+  bool closed_ = false;
+};
+
+// The owner's handle.
+std::unique_ptr<Channel> make_channel(std::shared_ptr<ChannelCore> core);
+
+}  // namespace baton::local

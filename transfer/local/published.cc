@@ -1,0 +1,39 @@
+#include "transfer/local/published.h"
+
+#include <algorithm>
+#include <string>
+
+namespace baton::local {
+
+uint64_t Published::add(const HandoffAttempt& handoff, SlotRef slot, Channel::PublishDone done) {
+  BATON_CHECK(!full(), "more published than the channel allows");
+  entries_.emplace(next_, Entry{handoff, std::move(slot), std::move(done)});
+  return next_++;
+}
+
+Result<Channel::PublishDone> Published::consumed(uint64_t sequence) {
+  const auto entry = entries_.extract(sequence);
+  if (entry.empty()) {
+    return Status(Code::kProtocol, "local channel: sequence " + std::to_string(sequence) +
+                                       " is consumed, but was not outstanding");
+  }
+  return std::move(entry.mapped().done);
+}
+
+std::vector<Channel::PublishDone> Published::let_go(const HandoffAttempt* handoff) {
+  std::vector<std::pair<uint64_t, Channel::PublishDone>> found;
+  for (auto& [sequence, entry] : entries_) {
+    if (!entry.slot || (handoff != nullptr && entry.handoff != *handoff)) continue;
+    entry.slot.reset();
+    found.emplace_back(sequence, std::exchange(entry.done, nullptr));
+  }
+  // In the order in which they were published.
+  std::sort(found.begin(), found.end(),
+            [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<Channel::PublishDone> dones;
+  dones.reserve(found.size());
+  for (auto& [sequence, done] : found) dones.push_back(std::move(done));
+  return dones;
+}
+
+}  // namespace baton::local

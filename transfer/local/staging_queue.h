@@ -1,0 +1,39 @@
+// Who waits for memory of the transit pool that all channels of a node share, in the order in
+// which they began to wait.
+//
+// wait() and the waiters' calls are confined to the io_context's thread; freed() is thread-safe.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+
+#include "transfer/base/mutex.h"
+
+namespace boost::asio {
+class io_context;
+}
+
+namespace baton::local {
+
+class StagingQueue : public std::enable_shared_from_this<StagingQueue> {
+ public:
+  explicit StagingQueue(boost::asio::io_context& io) : io_(&io) {}
+
+  // `tell` is called once, on the io_context's thread and not inside freed(), after memory became
+  // free. Who finds none even so waits again, behind the others.
+  void wait(std::function<void()> tell) { waiting_.push_back(std::move(tell)); }
+  void freed();
+  // From now on nobody is told; the io_context may go.
+  void stop();
+
+ private:
+  void tell_all();
+
+  std::deque<std::function<void()>> waiting_;
+  Mutex mutex_;
+  boost::asio::io_context* io_ BATON_GUARDED_BY(mutex_);  // null once stopped
+  bool posted_ BATON_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace baton::local
