@@ -172,7 +172,9 @@ void Dispatch::tell_decoder_node(const std::string& reason) {
   const auto status = std::make_shared<int>(0);
   context_.client.start(
       *node_http, std::move(request),
-      {.connect_deadline = context_.config.connect_deadline, .deadline = kTellDeadline},
+      {.connect_deadline = context_.config.connect_deadline,
+       .deadline = kTellDeadline,
+       .keep_alive = false},
       {.on_head = [status](const http::ResponseHead& head) { *status = head.status; },
        .on_body = {},
        .on_end =

@@ -1,5 +1,7 @@
 // baton-router: see README.md.
 #include <csignal>
+#include <cstdio>
+#include <cstring>
 
 #include "router/router.h"
 #include "transfer/base/log.h"
@@ -22,7 +24,11 @@ int main(int argc, char** argv) {
     log::error("cannot start: {}", router.status().to_string());
     return 1;
   }
-  log::info("listening address={}", router.value()->address().to_string());
+  const std::string address = router.value()->address().to_string();
+  // For whoever started this: one line, once it can be connected to.
+  std::printf("READY {\"listen\": \"%s\"}\n", address.c_str());
+  std::fflush(stdout);
+  log::info("listening address={}", address);
   int signal_number = 0;
   sigwait(&signals, &signal_number);
   log::info("draining signal={}", strsignal(signal_number));

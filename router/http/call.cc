@@ -37,13 +37,13 @@ bool is_quiet(tcp::socket& socket) {
   return n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 }
 
-std::string serialize(const Request& request, const std::string& host) {
+std::string serialize(const Request& request, const std::string& host, bool keep_alive) {
   std::string out = request.method + ' ' + request.target + " HTTP/1.1\r\nHost: " + host + "\r\n";
   for (const auto& [name, value] : request.headers) out += name + ": " + value + "\r\n";
   if (!request.body.empty() || request.method == "POST" || request.method == "PUT") {
     out += "Content-Length: " + std::to_string(request.body.size()) + "\r\n";
   }
-  out += "Connection: keep-alive\r\n\r\n";
+  out += keep_alive ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n";
   out += request.body;
   return out;
 }
@@ -150,7 +150,7 @@ asio::awaitable<Status> RunningCall::exchange() {
   stage_ = CallStage::kWaiting;
   error_code error;
   {
-    const std::string bytes = serialize(request_, address_);
+    const std::string bytes = serialize(request_, address_, options_.keep_alive);
     request_.body = {};
     // A server may answer (413, say) before it has read everything: its answer counts more than
     // our failure to write.
@@ -170,7 +170,7 @@ asio::awaitable<Status> RunningCall::exchange() {
   if (handlers_.on_head) handlers_.on_head(head_of(parser->get().base()));
   error = co_await read_body(*parser);
   if (error || cancelled_ || timed_out_) co_return status_of("no whole answer from ", error);
-  if (parser->keep_alive() && buffer_.size() == 0) {
+  if (options_.keep_alive && parser->keep_alive() && buffer_.size() == 0) {
     client_->keep_idle(address_, std::move(socket_));
   }
   co_return ok_status();

@@ -17,6 +17,8 @@ namespace baton::http {
 struct CallOptions {
   Duration connect_deadline = std::chrono::seconds(2);
   Duration deadline = std::chrono::seconds(30);  // for all of it, connecting included
+  // False: ends the connection after this call. For servers that spend a thread on each.
+  bool keep_alive = true;
 };
 
 // How far a call got, which is what decides whether another instance may be asked instead.
@@ -54,9 +56,9 @@ class Call {
 
 struct ClientConfig {
   size_t max_idle_connections = 64;  // to one address
-  // Shorter than the shortest keep-alive of the usual servers (uvicorn: 5 s), so that a connection
-  // is rarely closed by the other side just when it is used again.
-  Duration max_idle = std::chrono::seconds(3);
+  // Shorter than the shortest keep-alive of the usual servers (uvicorn: 5 s, a node's HTTP: 2 s),
+  // so that a connection is rarely closed by the other side just when it is used again.
+  Duration max_idle = std::chrono::milliseconds(1500);
   size_t max_header_bytes = 64 << 10;
 };
 

@@ -1,0 +1,95 @@
+// baton-ctl: asks running nodes, engines and routers how they are, and prints it for people.
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "router/ctl_view.h"
+#include "router/http/client.h"
+#include "transfer/base/cli.h"
+
+namespace {
+
+using namespace baton;
+
+constexpr auto kDeadline = std::chrono::seconds(5);
+
+// "host:port" or "http://host:port[/prefix]".
+Result<http::Url> parse_target(const std::string& text) {
+  return http::Url::parse(text.starts_with("http://") ? text : "http://" + text);
+}
+
+// Prints why and returns the exit code.
+int fail(const std::string& message) {
+  std::fprintf(stderr, "baton-ctl: %s\n", message.c_str());
+  return 1;
+}
+
+struct Answer {
+  int code = 0;  // to exit with, where there is no answer
+  http::Response response;
+};
+
+Answer ask(const CLI::App& app, const std::string& target, const std::string& path) {
+  const Result<http::Url> url = parse_target(target);
+  if (!url.ok()) return {usage_error(app, url.status().message()), {}};
+  http::EventLoop loop;
+  http::Client client(loop);
+  auto response = client.fetch(url->address, {"GET", url->prefix + path, {}, ""},
+                               {.connect_deadline = kDeadline, .deadline = kDeadline});
+  if (!response.ok()) return {fail(response.status().to_string()), {}};
+  return {0, *std::move(response)};
+}
+
+int handoffs(const CLI::App& app, const std::string& target) {
+  const Answer answer = ask(app, target, "/debug/handoffs");
+  if (answer.code != 0) return answer.code;
+  const auto parsed = nlohmann::ordered_json::parse(answer.response.body, nullptr, false);
+  if (answer.response.status != 200 || parsed.is_discarded()) {
+    return fail(target + " answered " + std::to_string(answer.response.status) + ": " +
+                answer.response.body.substr(0, 200));
+  }
+  std::fputs(router::handoffs_view(parsed).c_str(), stdout);
+  return 0;
+}
+
+int health(const CLI::App& app, const std::string& target) {
+  const Answer answer = ask(app, target, "/health");
+  if (answer.code != 0) return answer.code;
+  const bool healthy = answer.response.status == 200;
+  const auto parsed = nlohmann::ordered_json::parse(answer.response.body, nullptr, false);
+  std::printf("%s %s (%d)\n", target.c_str(), healthy ? "healthy" : "unhealthy",
+              answer.response.status);
+  if (parsed.is_object()) std::fputs(router::handoffs_view(parsed).c_str(), stdout);
+  return healthy ? 0 : 1;
+}
+
+int metrics(const CLI::App& app, const std::string& target, const std::string& filter) {
+  const Answer answer = ask(app, target, "/metrics");
+  if (answer.code != 0) return answer.code;
+  if (answer.response.status != 200) {
+    return fail(target + " answered " + std::to_string(answer.response.status));
+  }
+  std::fputs(router::metrics_view(answer.response.body, filter).c_str(), stdout);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Asks running parts of Baton how they are.", "baton-ctl");
+  app.require_subcommand(1);
+  std::string target;
+  std::string filter = "baton_";
+  CLI::App* on_handoffs =
+      app.add_subcommand("handoffs", "Live handoffs and slots of a node (its HTTP address)");
+  on_handoffs->add_option("NODE_HTTP", target, "host:port")->required();
+  CLI::App* on_health = app.add_subcommand(
+      "health", "Health of a router, an engine or a node; exit code 0 where it is well");
+  on_health->add_option("URL", target, "http://host:port or host:port")->required();
+  CLI::App* on_metrics = app.add_subcommand("metrics", "Metrics of any of them, readable");
+  on_metrics->add_option("URL", target, "http://host:port or host:port")->required();
+  on_metrics->add_option("--filter", filter, "Only names that contain this")->capture_default_str();
+  if (const int code = parse_command_line(app, argc, argv); code >= 0) return code;
+  if (on_handoffs->parsed()) return handoffs(app, target);
+  if (on_health->parsed()) return health(app, target);
+  return metrics(app, target, filter);
+}
