@@ -1,8 +1,10 @@
 #include "transfer/tiers/host_tier.h"
 
 #include <string>
+#include <unordered_map>
 #include <utility>
 
+#include "scheduler/eviction.h"
 #include "transfer/base/check.h"
 
 namespace baton {
@@ -17,18 +19,67 @@ prometheus::Counter& lookups(Metrics& metrics, const char* result) {
 
 }  // namespace
 
+struct HostTier::Entry {
+  Chunk chunk;
+  size_t pins = 0;
+
+  size_t slot_bytes() const { return chunk.slot.bytes().size(); }
+};
+
+struct HostTier::Shelf {
+  using Entries = std::unordered_map<ChunkId, Entry>;
+
+  Entries entries;                        // entries do not move: Pins point at them
+  scheduler::LruOrder<ChunkId> unpinned;  // those of entries that may be evicted
+  size_t bytes = 0;
+  size_t pinned_bytes = 0;
+  size_t pinned_entries = 0;
+  bool tier_gone = false;  // nobody can find what is unpinned any more
+
+  void pin(Entry& entry) {
+    if (entry.pins++ > 0) return;
+    unpinned.remove(entry.chunk.id);
+    pinned_bytes += entry.slot_bytes();
+    ++pinned_entries;
+  }
+  void unpin(Entry& entry) {
+    if (--entry.pins > 0) return;
+    pinned_bytes -= entry.slot_bytes();
+    --pinned_entries;
+    unpinned.touch(entry.chunk.id);
+    if (tier_gone) remove(entries.find(entry.chunk.id));
+  }
+  // Of an entry that nobody pins.
+  void remove(Entries::iterator entry) {
+    unpinned.remove(entry->first);
+    bytes -= entry->second.slot_bytes();
+    entries.erase(entry);
+  }
+};
+
+HostTier::Pin::Pin() = default;
+
+HostTier::Pin::Pin(std::shared_ptr<Shelf> shelf, Entry* entry)
+    : shelf_(std::move(shelf)), entry_(entry) {}
+
 HostTier::Pin::Pin(Pin&& other) noexcept
-    : tier_(std::exchange(other.tier_, nullptr)), entry_(std::exchange(other.entry_, nullptr)) {}
+    : shelf_(std::move(other.shelf_)), entry_(std::exchange(other.entry_, nullptr)) {}
 
 HostTier::Pin& HostTier::Pin::operator=(Pin&& other) noexcept {
   Pin taken(std::move(other));
-  std::swap(tier_, taken.tier_);
+  std::swap(shelf_, taken.shelf_);
   std::swap(entry_, taken.entry_);
   return *this;
 }
 
+HostTier::Pin::~Pin() { reset(); }
+
+const Chunk& HostTier::Pin::chunk() const { return entry_->chunk; }
+
 void HostTier::Pin::reset() {
-  if (Entry* const entry = std::exchange(entry_, nullptr)) tier_->unpin(*entry);
+  // The local reference keeps the shelf where the tier is gone and this was the last pin.
+  const std::shared_ptr<Shelf> shelf = std::move(shelf_);
+  if (Entry* const entry = std::exchange(entry_, nullptr)) shelf->unpin(*entry);
 }
 
 HostTier::HostTier(Config config, Metrics& metrics)
@@ -38,55 +89,56 @@ HostTier::HostTier(Config config, Metrics& metrics)
       hits_(lookups(metrics, "hit")),
       misses_(lookups(metrics, "miss")),
       evictions_(metrics.counter("baton_tier_evictions_total",
-                                 "Chunks that left a tier to make room.", kTier)) {}
+                                 "Chunks that left a tier to make room.", kTier)),
+      shelf_(std::make_shared<Shelf>()) {}
 
 HostTier::~HostTier() {
-  BATON_CHECK(pinned_entries_ == 0, "a pin outlives its host tier");
+  shelf_->tier_gone = true;
+  while (const ChunkId* const oldest = shelf_->unpinned.oldest()) {
+    shelf_->remove(shelf_->entries.find(*oldest));
+  }
   bytes_gauge_.Set(0);
   chunks_gauge_.Set(0);
 }
 
 Status HostTier::insert(Chunk chunk) {
   BATON_CHECK(static_cast<bool>(chunk.slot), "a chunk without a slot in the host tier");
-  if (const auto held = entries_.find(chunk.id); held != entries_.end()) {
-    if (held->second.pins == 0) unpinned_.touch(chunk.id);
-    return Status(Code::kExists, "chunk " + chunk.id.key.to_hex() + " is held already");
+  Shelf& shelf = *shelf_;
+  const ChunkId id = chunk.id;
+  if (const auto held = shelf.entries.find(id); held != shelf.entries.end()) {
+    if (held->second.pins == 0) shelf.unpinned.touch(id);
+    return Status(Code::kExists, "chunk " + id.key.to_hex() + " is held already");
   }
-  const size_t bytes = slot_bytes(chunk);
-  if (bytes > config_.max_bytes || pinned_bytes_ > config_.max_bytes - bytes ||
-      pinned_entries_ >= config_.max_entries) {
+  const size_t bytes = chunk.slot.bytes().size();
+  if (bytes > config_.max_bytes || shelf.pinned_bytes > config_.max_bytes - bytes ||
+      shelf.pinned_entries >= config_.max_entries) {
     return Status(Code::kResourceExhausted,
-                  "host tier: no room for " + std::to_string(bytes) + " bytes: " +
-                      std::to_string(pinned_bytes_) + " of " + std::to_string(config_.max_bytes) +
-                      " bytes and " + std::to_string(pinned_entries_) + " of " +
+                  "host tier: no room for " + std::to_string(bytes) +
+                      " bytes: " + std::to_string(shelf.pinned_bytes) + " of " +
+                      std::to_string(config_.max_bytes) + " bytes and " +
+                      std::to_string(shelf.pinned_entries) + " of " +
                       std::to_string(config_.max_entries) + " chunks are pinned");
   }
   while (!fits(bytes)) evict_oldest();
-  const ChunkId id = chunk.id;
-  entries_.emplace(id, Entry{std::move(chunk)});
-  unpinned_.touch(id);
-  bytes_ += bytes;
+  shelf.entries.emplace(id, Entry{std::move(chunk)});
+  shelf.unpinned.touch(id);
+  shelf.bytes += bytes;
   publish_sizes();
   return ok_status();
 }
 
 std::optional<HostTier::Pin> HostTier::find(const ChunkId& id) {
-  const auto found = entries_.find(id);
-  if (found == entries_.end()) {
+  const auto found = shelf_->entries.find(id);
+  if (found == shelf_->entries.end()) {
     misses_.Increment();
     return std::nullopt;
   }
   hits_.Increment();
-  Entry& entry = found->second;
-  if (entry.pins++ == 0) {
-    unpinned_.remove(id);
-    pinned_bytes_ += slot_bytes(entry.chunk);
-    ++pinned_entries_;
-  }
-  return Pin(this, &entry);
+  shelf_->pin(found->second);
+  return Pin(shelf_, &found->second);
 }
 
-bool HostTier::contains(const ChunkId& id) const { return entries_.contains(id); }
+bool HostTier::contains(const ChunkId& id) const { return shelf_->entries.contains(id); }
 
 size_t HostTier::leading(std::span<const ChunkKey> keys, uint16_t kv_group,
                          uint16_t head_group) const {
@@ -97,46 +149,37 @@ size_t HostTier::leading(std::span<const ChunkKey> keys, uint16_t kv_group,
 
 size_t HostTier::evict(size_t slots) {
   size_t evicted = 0;
-  for (; evicted < slots && unpinned_.oldest() != nullptr; ++evicted) evict_oldest();
+  for (; evicted < slots && shelf_->unpinned.oldest() != nullptr; ++evicted) evict_oldest();
   publish_sizes();
   return evicted;
 }
 
 bool HostTier::erase(const ChunkId& id) {
-  const auto found = entries_.find(id);
-  if (found == entries_.end() || found->second.pins > 0) return false;
-  remove(found);
+  const auto found = shelf_->entries.find(id);
+  if (found == shelf_->entries.end() || found->second.pins > 0) return false;
+  shelf_->remove(found);
   publish_sizes();
   return true;
 }
 
+size_t HostTier::entries() const { return shelf_->entries.size(); }
+size_t HostTier::bytes() const { return shelf_->bytes; }
+size_t HostTier::pinned_bytes() const { return shelf_->pinned_bytes; }
+
 bool HostTier::fits(size_t bytes) const {
-  return bytes_ <= config_.max_bytes - bytes && entries_.size() < config_.max_entries;
+  return shelf_->bytes <= config_.max_bytes - bytes && shelf_->entries.size() < config_.max_entries;
 }
 
 void HostTier::evict_oldest() {
-  const ChunkId* const oldest = unpinned_.oldest();
+  const ChunkId* const oldest = shelf_->unpinned.oldest();
   BATON_CHECK(oldest != nullptr, "nothing left to evict");
-  remove(entries_.find(*oldest));
+  shelf_->remove(shelf_->entries.find(*oldest));
   evictions_.Increment();
 }
 
-void HostTier::remove(Entries::iterator entry) {
-  unpinned_.remove(entry->first);
-  bytes_ -= slot_bytes(entry->second.chunk);
-  entries_.erase(entry);
-}
-
-void HostTier::unpin(Entry& entry) {
-  if (--entry.pins > 0) return;
-  pinned_bytes_ -= slot_bytes(entry.chunk);
-  --pinned_entries_;
-  unpinned_.touch(entry.chunk.id);
-}
-
 void HostTier::publish_sizes() {
-  bytes_gauge_.Set(static_cast<double>(bytes_));
-  chunks_gauge_.Set(static_cast<double>(entries_.size()));
+  bytes_gauge_.Set(static_cast<double>(shelf_->bytes));
+  chunks_gauge_.Set(static_cast<double>(shelf_->entries.size()));
 }
 
 }  // namespace baton

@@ -10,11 +10,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
-#include <unordered_map>
 
-#include "scheduler/eviction.h"
 #include "transfer/base/metrics.h"
 #include "transfer/base/status.h"
 #include "transfer/chunk.h"
@@ -22,10 +21,8 @@
 namespace baton {
 
 class HostTier {
-  struct Entry {
-    Chunk chunk;
-    size_t pins = 0;
-  };
+  struct Entry;
+  struct Shelf;  // what is held and in which order it leaves; shared with Pins
 
  public:
   struct Config {
@@ -33,28 +30,27 @@ class HostTier {
     size_t max_entries = 1u << 20;
   };
   HostTier(Config config, Metrics& metrics);
-  // No Pin is left by then.
-  ~HostTier();
+  ~HostTier();  // lets go of all chunks but the pinned ones
   HostTier(const HostTier&) = delete;
   HostTier& operator=(const HostTier&) = delete;
 
-  // Keeps the chunk alive and un-evictable while it exists; move-only.
+  // Keeps the chunk alive and un-evictable while it exists; move-only. It may outlive the tier.
   class Pin {
    public:
-    Pin() = default;
+    Pin();
     Pin(Pin&& other) noexcept;
     Pin& operator=(Pin&& other) noexcept;
-    ~Pin() { reset(); }
+    ~Pin();
 
     explicit operator bool() const { return entry_ != nullptr; }
-    const Chunk& chunk() const { return entry_->chunk; }
+    const Chunk& chunk() const;
     void reset();
 
    private:
     friend class HostTier;
-    Pin(HostTier* tier, Entry* entry) : tier_(tier), entry_(entry) {}
+    Pin(std::shared_ptr<Shelf> shelf, Entry* entry);
 
-    HostTier* tier_ = nullptr;
+    std::shared_ptr<Shelf> shelf_;
     Entry* entry_ = nullptr;
   };
 
@@ -73,19 +69,14 @@ class HostTier {
   size_t evict(size_t slots);
   bool erase(const ChunkId& id);  // false where absent or pinned
 
-  size_t entries() const { return entries_.size(); }
-  size_t bytes() const { return bytes_; }
+  size_t entries() const;
+  size_t bytes() const;
   // What pins keep from being evicted, of bytes().
-  size_t pinned_bytes() const { return pinned_bytes_; }
+  size_t pinned_bytes() const;
 
  private:
-  using Entries = std::unordered_map<ChunkId, Entry>;
-
-  static size_t slot_bytes(const Chunk& chunk) { return chunk.slot.bytes().size(); }
   bool fits(size_t bytes) const;
   void evict_oldest();
-  void remove(Entries::iterator entry);
-  void unpin(Entry& entry);
   void publish_sizes();
 
   const Config config_;
@@ -95,11 +86,7 @@ class HostTier {
   prometheus::Counter& misses_;
   prometheus::Counter& evictions_;
 
-  Entries entries_;                        // entries do not move: Pins point at them
-  scheduler::LruOrder<ChunkId> unpinned_;  // those of entries_ that may be evicted
-  size_t bytes_ = 0;
-  size_t pinned_bytes_ = 0;
-  size_t pinned_entries_ = 0;
+  const std::shared_ptr<Shelf> shelf_;
 };
 
 }  // namespace baton
