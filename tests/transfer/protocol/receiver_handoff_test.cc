@@ -301,6 +301,29 @@ TEST(ReceiverHandoff, AsksForWhatSentNamesAndDidNotCome) {
   EXPECT_EQ(r.verify(2).end, End::kCommitted);
 }
 
+TEST(ReceiverHandoff, WaitsLessAgainOnceSomethingVerified) {
+  Receiver r(some_offer(64, 1));
+  r.receiving();
+  r.sent(4, true);
+  r.now += milliseconds(200);
+  ASSERT_THAT(names(r.advance()), ElementsAre("RESEND"));
+  r.now += milliseconds(400);
+  ASSERT_THAT(names(r.advance()), ElementsAre("RESEND"));
+  r.verify(0);
+  EXPECT_EQ(r.machine.next_deadline(), r.now + milliseconds(200));
+}
+
+TEST(ReceiverHandoff, ALateOrDoubledSentChangesNothing) {
+  Receiver r(some_offer(64, 1));
+  r.receiving();
+  r.sent(3);
+  const ReceiverHandoff before = r.machine;
+  r.now += milliseconds(100);
+  r.sent(3);
+  r.sent(1);
+  EXPECT_EQ(r.machine, before);
+}
+
 TEST(ReceiverHandoff, BeforeSentNamesAllItAsksForWhateverIsOnItsWay) {
   Receiver r(some_offer(64, 1));
   r.receiving();

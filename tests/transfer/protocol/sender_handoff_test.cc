@@ -208,6 +208,21 @@ TEST(SenderHandoff, GiveBackUndoesTake) {
   EXPECT_EQ(s.machine.take(), 0u);
 }
 
+TEST(SenderHandoff, WhatWasAskedForAgainGoesFirstAlsoAfterItWasGivenBack) {
+  Sender s(some_offer(32, 1));
+  s.sending(64);
+  s.machine.segment_ready(1);
+  ASSERT_THAT(s.publish_all(), ElementsAre(1));
+  s.receive(Resend{some_handoff(), {1}});
+  ASSERT_EQ(s.machine.take(), 1u);
+  s.machine.segment_ready(0);
+  s.give_back(1);
+  EXPECT_EQ(s.machine.take(), 1u) << "before segment 0, which is new";
+  s.give_back(1);
+  s.receive(ack_of({1}));  // the first copy, late
+  EXPECT_THAT(s.publish_all(), ElementsAre(0));
+}
+
 TEST(SenderHandoff, GiveBackAfterTheEndMakesItQuiet) {
   Sender s;
   s.sending();
