@@ -4,17 +4,13 @@
 #include <cstring>
 
 #include "examples/reference_engine/gguf.h"
+#include "examples/reference_engine/gguf_values.h"
 #include "transfer/base/check.h"
 
 namespace baton::reference {
 namespace {
 
-template <typename T>
-T load(const std::byte* p) {
-  T value;
-  std::memcpy(&value, p, sizeof value);
-  return value;
-}
+using gguf::load;
 
 float from_half(uint16_t half) {
   const uint32_t sign = uint32_t{half} >> 15, exponent = half >> 10 & 0x1f, fraction = half & 0x3ff;

@@ -26,6 +26,7 @@
 namespace baton::reference {
 
 class GgufFile;
+struct LlamaStep;
 struct LlamaWeights;
 class ThreadPool;
 
@@ -98,8 +99,6 @@ class Llama {
                const std::function<void(uint32_t layer)>& on_layer, std::vector<float>* logits);
 
  private:
-  struct Step;
-  class Runner;
   Llama(std::unique_ptr<const LlamaWeights> weights, uint32_t threads, Isa isa);
   // Checks the step and lays out its rows and work items.
   void plan(std::span<const SequenceChunk> chunks, const KvView& kv);
@@ -109,8 +108,8 @@ class Llama {
   std::unique_ptr<ThreadPool> pool_;
   const Isa isa_;
   const CpuKernels& kernels_;
-  std::vector<float> rope_;     // [position][head_dim / 2][cos, sin], grown as positions come
-  std::unique_ptr<Step> step_;  // scratch, kept from step to step
+  std::vector<float> rope_;          // [position][head_dim / 2][cos, sin], grown as positions come
+  std::unique_ptr<LlamaStep> step_;  // scratch, kept from step to step
 };
 
 }  // namespace baton::reference
