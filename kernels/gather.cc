@@ -9,8 +9,9 @@
 namespace baton {
 namespace {
 
-// Takes the payload run by run. Stripes that lie within one run go straight to the payload; others
-// are put together in a stripe's worth of buffer first.
+// Puts the payload together run by run. Stripes that lie within one run are copied and checked at
+// once; one that is put together from several runs is checked when it is whole, while it is still
+// in the first cache. The payload is the caller's alone until gather returns.
 class GatherPass {
  public:
   GatherPass(const StripeOps& ops, const ChecksumSeed& seed, std::byte* payload)
@@ -18,61 +19,58 @@ class GatherPass {
 
   void add(Run run) {
     while (run.bytes > 0) {
+      size_t done;
       if (filled_ == 0 && run.bytes >= kStripeBytes && run.at != nullptr) {
         const size_t stripes = run.bytes / kStripeBytes;
-        copy_stripes(run.at, stripes, run.next);
-        advance(run, stripes * kStripeBytes);
+        done = stripes * kStripeBytes;
+        sum_ += ops_.copy(seed_, {run.at, payload_, stripes, position_, run.next});
+        position_ += stripes;
+        payload_ += done;
       } else {
-        const size_t taken = std::min<uint64_t>(run.bytes, kStripeBytes - filled_);
-        fill(run, taken);
-        advance(run, taken);
+        done = std::min<uint64_t>(run.bytes, kStripeBytes - filled_);
+        fill(run, done);
       }
+      if (run.at != nullptr) run.at += done;
+      if (run.next != nullptr) run.next += done;
+      run.bytes -= done;
     }
   }
 
   uint64_t finish() {
     if (filled_ > 0) {
-      std::memcpy(payload_ + position_ * kStripeBytes, stage_, filled_);
-      sum_ += tail_value(seed_, stage_, filled_, position_);
+      alignas(64) std::byte tail[kStripeBytes];
+      std::memcpy(tail, payload_, filled_);
+      sum_ += tail_value(seed_, tail, filled_, position_);
     }
     return sum_;
   }
 
  private:
-  static void advance(Run& run, size_t bytes) {
-    if (run.at != nullptr) run.at += bytes;
-    if (run.next != nullptr) run.next += bytes;
-    run.bytes -= bytes;
-  }
-
   void fill(const Run& run, size_t bytes) {
     if (run.at != nullptr) {
-      std::memcpy(stage_ + filled_, run.at, bytes);
+      std::memcpy(payload_ + filled_, run.at, bytes);
     } else {
-      std::memset(stage_ + filled_, 0, bytes);
+      std::memset(payload_ + filled_, 0, bytes);
     }
     if (run.next != nullptr) {
-      for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(run.next + line);
+      // Into the second cache: short runs at a wide stride would push each other out of the first.
+      for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(run.next + line, 0, 2);
     }
     filled_ += bytes;
     if (filled_ == kStripeBytes) {
-      copy_stripes(stage_, 1, nullptr);
+      sum_ += ops_.sum(seed_, {payload_, nullptr, 1, position_, nullptr});
+      ++position_;
+      payload_ += kStripeBytes;
       filled_ = 0;
     }
   }
 
-  void copy_stripes(const std::byte* from, size_t stripes, const std::byte* next) {
-    sum_ += ops_.copy(seed_, {from, payload_ + position_ * kStripeBytes, stripes, position_, next});
-    position_ += stripes;
-  }
-
   const StripeOps& ops_;
   const ChecksumSeed seed_;
-  std::byte* const payload_;
-  uint64_t position_ = 0;  // of the next stripe to be written
-  size_t filled_ = 0;      // bytes of it in stage_
+  std::byte* payload_;     // of the stripe at position_
+  uint64_t position_ = 0;  // of the first stripe that is not whole
+  size_t filled_ = 0;      // bytes of it
   uint64_t sum_ = 0;
-  alignas(64) std::byte stage_[kStripeBytes];
 };
 
 }  // namespace

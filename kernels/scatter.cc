@@ -33,10 +33,11 @@ class ScatterPass {
       } else {
         if (taken_ == staged_) load();
         done = std::min<uint64_t>(run.bytes, staged_ - taken_);
-        if (run.at != nullptr) std::memcpy(run.at, stage_ + taken_, done);
+        if (run.at != nullptr) put(run, stage_ + taken_, done);
         taken_ += done;
       }
       if (run.at != nullptr) run.at += done;
+      if (run.next != nullptr) run.next += done;
       run.bytes -= done;
     }
   }
@@ -50,6 +51,13 @@ class ScatterPass {
     sum_ += run.at != nullptr ? copy_(seed_, todo) : ops_.sum(seed_, todo);
     position_ += stripes;
     return stripes * kStripeBytes;
+  }
+
+  static void put(const Run& run, const std::byte* from, size_t bytes) {
+    if (run.next != nullptr) {  // short runs: the same one of the next block, to be written soon
+      for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(run.next + line, 1);
+    }
+    std::memcpy(run.at, from, bytes);
   }
 
   void load() {

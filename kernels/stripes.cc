@@ -14,7 +14,8 @@ static_assert(std::endian::native == std::endian::little, "the checksum reads wo
 
 enum class Mode { kCopy, kStream, kSum };
 
-// Lines of the next run that are asked for while this one is read; the hardware follows from there.
+// So much of the next run is asked for while this one is read, into the second cache; the hardware
+// follows from there.
 constexpr size_t kPrefetchStripes = 4;
 
 const std::byte* prefetch_of(const StripeRun& run, size_t stripe) {
@@ -76,7 +77,7 @@ BATON_AVX2 uint64_t avx2_stripes(const ChecksumSeed& seed, const StripeRun& run)
     __m256i h1 = _mm256_setzero_si256();
     __m256i h2 = _mm256_setzero_si256();
     for (size_t offset = 0; offset < kStripeBytes; offset += sizeof(__m256i)) {
-      if (ahead != nullptr && offset % 64 == 0) _mm_prefetch(ahead + offset, _MM_HINT_T0);
+      if (ahead != nullptr && offset % 64 == 0) _mm_prefetch(ahead + offset, _MM_HINT_T1);
       __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + offset));
       asm volatile("" : "+x"(words));  // this load and no other
       if constexpr (mode != Mode::kSum) {
@@ -105,7 +106,7 @@ BATON_AVX512 uint64_t avx512_stripes(const ChecksumSeed& seed, const StripeRun& 
     __m512i h1 = _mm512_setzero_si512();
     __m512i h2 = _mm512_setzero_si512();
     for (size_t offset = 0; offset < kStripeBytes; offset += sizeof(__m512i)) {
-      if (ahead != nullptr) _mm_prefetch(ahead + offset, _MM_HINT_T0);
+      if (ahead != nullptr) _mm_prefetch(ahead + offset, _MM_HINT_T1);
       __m512i words = _mm512_loadu_si512(from + offset);
       asm volatile("" : "+v"(words));  // this load and no other
       if constexpr (mode != Mode::kSum) {
