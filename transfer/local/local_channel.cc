@@ -40,10 +40,13 @@ Result<std::optional<Staging>> ChannelCore::acquire(size_t bytes) {
                                               " bytes, where a transit slot has " +
                                               std::to_string(most));
   }
-  std::optional<SlotRef> slot;
-  if (!published_.full()) slot = own_.transit->allocate();
+  if (published_.full()) {
+    waits_for_peer_ = true;
+    return std::optional<Staging>();
+  }
+  std::optional<SlotRef> slot = own_.transit->allocate();
   if (!slot) {
-    starved();
+    wait_for_memory();
     return std::optional<Staging>();
   }
   SlotWriter writer = own_.transit->add_writer(*slot);
@@ -65,7 +68,7 @@ Status ChannelCore::publish(const SegmentHeader& header, SlotRef slot, size_t of
                                               std::to_string(slot_bytes));
   }
   if (published_.full()) {
-    starved();
+    waits_for_peer_ = true;
     return Status(Code::kResourceExhausted, "local channel: " + std::to_string(published_.size()) +
                                                 " segments are published and not consumed");
   }
@@ -78,12 +81,12 @@ Status ChannelCore::publish(const SegmentHeader& header, SlotRef slot, size_t of
   return ok_status();
 }
 
-void ChannelCore::starved() {
-  if (std::exchange(starved_, true)) return;
+void ChannelCore::wait_for_memory() {
+  if (std::exchange(waits_for_memory_, true)) return;
   own_.queue->wait([weak = weak_from_this()] {
     const auto self = weak.lock();
     if (!self) return;
-    self->starved_ = false;
+    self->waits_for_memory_ = false;
     if (!self->closed_ && self->events_ != nullptr) self->events_->on_staging();
   });
 }
@@ -162,7 +165,10 @@ Status ChannelCore::on_consumed(const Consumed& consumed) {
     BATON_ASSIGN_OR_RETURN(const auto done, published_.consumed(consumed.sequences[i]));
     if (done) done(ok_status());
   }
-  if (starved_) own_.queue->freed();
+  if (!closed_ && waits_for_peer_ && events_ != nullptr) {
+    waits_for_peer_ = false;
+    events_->on_staging();
+  }
   return ok_status();
 }
 

@@ -53,7 +53,7 @@ class ChannelCore : public std::enable_shared_from_this<ChannelCore> {
   Status on_publish(const Publish& publish);
   Status on_consumed(const Consumed& consumed);
   void consumed_here(uint64_t sequence);
-  void starved();
+  void wait_for_memory();
   void schedule_flush();
   void flush();
   void finish(const Status& why);
@@ -73,7 +73,8 @@ class ChannelCore : public std::enable_shared_from_this<ChannelCore> {
   std::vector<std::byte> writing_;
   bool flush_posted_ = false;
   bool write_under_way_ = false;
-  bool starved_ = false;
+  bool waits_for_memory_ = false;
+  bool waits_for_peer_ = false;  // as much is published as may be
   bool closed_ = false;
 };
 

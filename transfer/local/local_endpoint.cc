@@ -61,7 +61,7 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
         self_(self),
         name_("baton-" + HandoffId::random().to_string()),
         nonce_(random_u64()),
-        own_{std::move(transit), std::move(retained), std::make_shared<StagingQueue>(io),
+        own_{transit, std::move(retained), std::make_shared<StagingQueue>(io, transit),
              config.max_published},
         acceptor_(io),
         accept_again_(io) {}

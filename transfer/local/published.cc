@@ -7,7 +7,7 @@ namespace baton::local {
 
 uint64_t Published::add(const HandoffAttempt& handoff, SlotRef slot, Channel::PublishDone done) {
   BATON_CHECK(!full(), "more published than the channel allows");
-  entries_.emplace(next_, Entry{handoff, std::move(slot), std::move(done)});
+  entries_.emplace(next_, Entry{handoff, std::move(slot), std::move(done), false});
   return next_++;
 }
 
@@ -23,7 +23,8 @@ Result<Channel::PublishDone> Published::consumed(uint64_t sequence) {
 std::vector<Channel::PublishDone> Published::let_go(const HandoffAttempt* handoff) {
   std::vector<std::pair<uint64_t, Channel::PublishDone>> found;
   for (auto& [sequence, entry] : entries_) {
-    if (!entry.slot || (handoff != nullptr && entry.handoff != *handoff)) continue;
+    if (entry.forgotten || (handoff != nullptr && entry.handoff != *handoff)) continue;
+    entry.forgotten = true;
     entry.slot.reset();
     found.emplace_back(sequence, std::exchange(entry.done, nullptr));
   }

@@ -37,8 +37,9 @@ class Published {
   std::vector<Channel::PublishDone> let_go(const HandoffAttempt* handoff);
   struct Entry {
     HandoffAttempt handoff;
-    SlotRef slot;  // none once forgotten
+    SlotRef slot;
     Channel::PublishDone done;
+    bool forgotten = false;  // the slot is let go and `done` was handed out
   };
   const uint32_t limit_;
   uint64_t next_ = 1;

@@ -18,7 +18,11 @@ void StagingQueue::tell_all() {
     posted_ = false;  // what is freed from here on is told again
     if (io_ == nullptr) return;
   }
-  for (const auto& tell : std::exchange(waiting_, {})) tell();
+  for (size_t left = waiting_.size(); left > 0 && pool_->counts().free > 0; --left) {
+    const auto tell = std::move(waiting_.front());
+    waiting_.pop_front();
+    tell();
+  }
 }
 
 void StagingQueue::stop() {

@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "transfer/base/mutex.h"
+#include "transfer/slot_pool.h"
 
 namespace boost::asio {
 class io_context;
@@ -18,10 +19,13 @@ namespace baton::local {
 
 class StagingQueue : public std::enable_shared_from_this<StagingQueue> {
  public:
-  explicit StagingQueue(boost::asio::io_context& io) : io_(&io) {}
+  // `pool` may be null where nobody waits.
+  StagingQueue(boost::asio::io_context& io, std::shared_ptr<SlotPool> pool)
+      : pool_(std::move(pool)), io_(&io) {}
 
-  // `tell` is called once, on the io_context's thread and not inside freed(), after memory became
-  // free. Who finds none even so waits again, behind the others.
+  // `tell` is called once, on the io_context's thread and not inside freed(), while memory is free.
+  // Who waits again stands behind the others; who was not told, because those before him took all,
+  // keeps his place.
   void wait(std::function<void()> tell) { waiting_.push_back(std::move(tell)); }
   void freed();
   // From now on nobody is told; the io_context may go.
@@ -30,6 +34,7 @@ class StagingQueue : public std::enable_shared_from_this<StagingQueue> {
  private:
   void tell_all();
 
+  const std::shared_ptr<SlotPool> pool_;
   std::deque<std::function<void()>> waiting_;
   Mutex mutex_;
   boost::asio::io_context* io_ BATON_GUARDED_BY(mutex_);  // null once stopped

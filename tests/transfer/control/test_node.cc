@@ -14,21 +14,6 @@ namespace baton::control::testing {
 
 using protocol::Message;
 
-bool run_until(boost::asio::io_context& io, const std::function<bool()>& condition) {
-  const TimePoint deadline = now() + kPatience;
-  while (!condition()) {
-    if (now() >= deadline) return false;
-    io.restart();
-    io.run_one_for(std::chrono::milliseconds(20));
-  }
-  return true;
-}
-
-void run_for(boost::asio::io_context& io, Duration duration) {
-  io.restart();
-  io.run_for(duration);
-}
-
 protocol::Hello test_hello(uint64_t incarnation) {
   protocol::Hello hello;
   hello.incarnation = {incarnation};

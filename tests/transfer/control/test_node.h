@@ -2,25 +2,21 @@
 // plain socket that says whatever a test wants, at the moment the test wants it.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "tests/transfer/loop.h"
 #include "transfer/base/unique_fd.h"
 #include "transfer/control/control_plane.h"
 
 namespace baton::control::testing {
 
-// Wide: how long a test waits for what must come.
-inline constexpr auto kPatience = std::chrono::seconds(20);
-
-// Runs the loop until `condition` holds; false when it does not within kPatience.
-bool run_until(boost::asio::io_context& io, const std::function<bool()>& condition);
-// Runs the loop for that long, for what must not come.
-void run_for(boost::asio::io_context& io, Duration duration);
+using baton::testing::kPatience;
+using baton::testing::run_for;
+using baton::testing::run_until;
 
 protocol::Hello test_hello(uint64_t incarnation);
 // A message that can be told from others.
@@ -66,6 +62,7 @@ class RawPeer {
   std::optional<protocol::Message> receive();
   // Whether the node closes without another frame.
   bool closed();
+  bool ended_by_now() { return !fill(); }
   // Frames that have come by now.
   std::vector<protocol::Message> received_by_now();
   void close() { fd_.reset(); }
