@@ -340,10 +340,16 @@ void Node::Impl::on_sender_message(const std::shared_ptr<PeerLink>& link,
   if (const auto it = sendings_.find(handoff);
       it != sendings_.end() && it->second->link() == link.get())
     return std::shared_ptr(it->second)->on_message(message);
-  // Nothing of it is left here, so nothing reads or writes.
-  if (std::holds_alternative<protocol::Cancel>(message) ||
-      std::holds_alternative<protocol::Failed>(message))
-    link->send(protocol::Drained{handoff});
+  if (!std::holds_alternative<protocol::Cancel>(message) &&
+      !std::holds_alternative<protocol::Failed>(message))
+    return;
+  // Nothing of it is left here (or not yet: then what comes later finds a tombstone), so nothing
+  // reads or writes.
+  const TimePoint at = now();
+  for (const HandoffRole role : {HandoffRole::kSender, HandoffRole::kReceiver})
+    if (!core_.registry.tombstone(role, handoff, at))
+      core_.registry.bury(role, handoff, protocol::End::kCancelled, at);
+  link->send(protocol::Drained{handoff});
 }
 
 void Node::Impl::on_new_receiving(const std::shared_ptr<PeerLink>& link,

@@ -18,7 +18,9 @@ constexpr size_t kMaxReasonBytes = 1024;
 
 void answer(httplib::Response& response, int status, const json& body) {
   response.status = status;
-  response.set_content(body.dump(), "application/json");
+  // Names and reasons come from peers and need not be UTF-8.
+  response.set_content(body.dump(-1, ' ', false, json::error_handler_t::replace),
+                       "application/json");
 }
 
 void refuse(httplib::Response& response, int status, const char* code, const std::string& reason) {

@@ -56,7 +56,13 @@ void Sending::start() {
 }
 
 void Sending::connected(Result<std::shared_ptr<PeerLink>> link) {
-  if (end_ || gone_) return;
+  if (end_ || gone_) {
+    // It was called off before the peer heard of it; the peer's decoder may wait for it, though.
+    if (link.ok())
+      for (const protocol::Message& message : outbox_) (*link)->send(message);
+    outbox_.clear();
+    return;
+  }
   if (!link.ok()) return abort(End::kFailed, link.status());
   link_ = std::move(link).value();
   for (const protocol::Message& message : outbox_) link_->send(message);

@@ -1,0 +1,422 @@
+// The session API over two real nodes and the local channel: what arrives, what is copied, what is
+// released, and how each handoff ends.
+#include <gtest/gtest.h>
+
+#include "tests/connectors/two_nodes.h"
+
+namespace baton::fakes {
+namespace {
+
+using State = DecodeSession::State;
+using protocol::End;
+using protocol::Flow;
+
+HandoffAttempt handoff() { return {HandoffId::random(), 1}; }
+
+struct Case {
+  uint32_t a_block, b_block, tokens, step;
+  bool a_heads_first, b_heads_first;
+  SendMode mode;
+};
+
+class Push : public TwoNodes, public ::testing::WithParamInterface<Case> {};
+
+TEST_P(Push, EveryByteArrivesAndNoOther) {
+  const Case c = GetParam();
+  a_shape.block_tokens = c.a_block;
+  b_shape.block_tokens = c.b_block;
+  a_shape.heads_first = c.a_heads_first;
+  b_shape.heads_first = c.b_heads_first;
+  tune_a = [&](NodeConfig& config) { config.mode = c.mode; };
+  start();
+  auto p = prefiller();
+  auto d = decoder();
+  const HandoffAttempt h = handoff();
+  ASSERT_TRUE(p.create(h, b_address(), c.tokens, 5).ok());
+  ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), c.tokens, 5).ok());
+  p.compute(c.step);
+  ASSERT_TRUE(d.load()) << d.session->poll().why.to_string();
+  EXPECT_EQ(d.session->poll().tokens, c.tokens);
+  EXPECT_EQ(d.wrong(c.tokens), 0u);
+  EXPECT_EQ(b_kv->disturbed(d.blocks, c.tokens), 0u);
+  EXPECT_TRUE(p.wait_released());
+  EXPECT_TRUE(d.finish());
+  const uint64_t bytes = uint64_t{c.tokens} * a_kv->token_bytes() * a_shape.layers;
+  const HandoffReport report = d.session->report();
+  EXPECT_EQ(report.end, End::kCommitted);
+  EXPECT_EQ(report.bytes, bytes);
+  EXPECT_EQ(report.transport, "local");
+  // One copy out of the engine, one into it, none else.
+  EXPECT_EQ(metric(*a_node, R"(baton_copied_bytes_total{why="gather"})"), bytes);
+  EXPECT_EQ(metric(*b_node, R"(baton_copied_bytes_total{why="scatter"})"), bytes);
+  EXPECT_EQ(metric(*b_node, R"(baton_copied_bytes_total{why="retain_received"})"), 0);
+  EXPECT_TRUE(p.released.until([&] { return p.session->report().end == End::kCommitted; }));
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, Push,
+                         ::testing::Values(Case{16, 16, 1, 64, false, false, SendMode::kRetained},
+                                           Case{16, 32, 64, 64, false, false, SendMode::kTransient},
+                                           Case{32, 16, 65, 32, true, false, SendMode::kRetained},
+                                           Case{16, 16, 200, 37, false, true, SendMode::kTransient},
+                                           Case{64, 8, 500, 500, true, true, SendMode::kTransient},
+                                           Case{8, 64, 511, 100, true, false,
+                                                SendMode::kRetained}));
+
+using Session = TwoNodes;
+
+TEST_F(Session, LayersComeWhileLaterOnesAreStillComputed) {
+  start();
+  auto p = prefiller();
+  auto d = decoder();
+  const HandoffAttempt h = handoff();
+  ASSERT_TRUE(p.create(h, b_address(), 150, 1).ok());
+  ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), 150, 1).ok());
+  p.begin();
+  p.layer(0, 0, 150);
+  p.layer(1, 0, 150);
+  ASSERT_TRUE(d.wait(State::kOffered));
+  d.accept();
+  EXPECT_TRUE(d.session->wait_layer(0, std::chrono::seconds(20)).ok());
+  EXPECT_TRUE(d.session->wait_layer(1, std::chrono::seconds(20)).ok());
+  EXPECT_EQ(d.session->poll().state, State::kLoading);
+  EXPECT_EQ(d.session->wait_layer(2, std::chrono::milliseconds(1)).code(), Code::kDeadlineExceeded);
+  p.layer(2, 0, 150);
+  p.session->finish();
+  EXPECT_TRUE(d.session->wait_layer(2, std::chrono::seconds(20)).ok());
+  ASSERT_TRUE(d.wait(State::kLoaded));
+  EXPECT_EQ(d.wrong(150), 0u);
+}
+
+TEST_F(Session, DecoderThatAcceptsLateDelaysOnlyTheRelease) {
+  tune_a = [](NodeConfig& config) { config.mode = SendMode::kTransient; };
+  start();
+  auto p = prefiller();
+  auto d = decoder();
+  const HandoffAttempt h = handoff();
+  ASSERT_TRUE(p.create(h, b_address(), 300, 1).ok());
+  p.compute();
+  ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), 300, 1).ok());
+  ASSERT_TRUE(d.wait(State::kOffered));
+  EXPECT_EQ(p.released.seen(), 0);  // the bytes are nowhere but in the engine's blocks
+  d.accept();
+  ASSERT_TRUE(d.wait(State::kLoaded));
+  EXPECT_TRUE(p.wait_released());
+}
+
+TEST_F(Session, RetainedChunksFreeTheBlocksBeforeAnybodyAccepts) {
+  start();
+  auto p = prefiller();
+  const HandoffAttempt h = handoff();
+  ASSERT_TRUE(p.create(h, b_address(), 300, 1).ok());
+  p.compute();
+  EXPECT_TRUE(
+      p.released.until([&] { return metric(*a_node, R"(baton_tier_chunks{tier="host"})") == 5; }));
+  auto d = decoder();
+  ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), 300, 1).ok());
+  ASSERT_TRUE(d.load());
+  EXPECT_EQ(d.wrong(300), 0u);
+}
+
+TEST_F(Session, WhatTheHostTierHoldsDoesNotCross) {
+  tune_b = [](NodeConfig& config) { config.retain_received = true; };
+  start();
+  const uint64_t chunk = 64 * a_kv->token_bytes() * a_shape.layers;
+  for (int round = 0; round < 2; ++round) {
+    auto p = prefiller();
+    auto d = decoder();
+    const HandoffAttempt h = handoff();
+    // The second prompt continues the first: two whole chunks are the same, the tail is not.
+    const uint32_t tokens = round == 0 ? 150 : 200;
+    ASSERT_TRUE(p.create(h, b_address(), tokens, 9).ok());
+    ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), tokens, 9).ok());
+    p.compute();
+    ASSERT_TRUE(d.load());
+    EXPECT_EQ(d.wrong(tokens), 0u);
+    EXPECT_EQ(d.session->report().bytes, round == 0 ? 150 * a_kv->token_bytes() * a_shape.layers
+                                                    : 72 * a_kv->token_bytes() * a_shape.layers);
+    EXPECT_EQ(d.session->report().held_tokens, round == 0 ? 0u : 128u);
+    EXPECT_TRUE(p.wait_released());
+    EXPECT_TRUE(d.finish());
+  }
+  EXPECT_EQ(metric(*b_node, R"(baton_copied_bytes_total{why="tier_load"})"), 2 * chunk);
+  // The prefiller's own tier had the two chunks as well: it gathered only what was new.
+  EXPECT_EQ(metric(*a_node, R"(baton_copied_bytes_total{why="gather"})"),
+            (150 + 72) * a_kv->token_bytes() * a_shape.layers);
+}
+
+TEST_F(Session, TokensThatTheEngineHoldsAreVerifiedButNotWritten) {
+  start();
+  auto p = prefiller();
+  auto d = decoder();
+  const HandoffAttempt h = handoff();
+  ASSERT_TRUE(p.create(h, b_address(), 200, 3).ok());
+  ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), 200, 3).ok());
+  p.compute();
+  ASSERT_TRUE(d.wait(State::kOffered));
+  d.accept(100);  // one chunk wholly, the second in part
+  ASSERT_TRUE(d.wait(State::kLoaded));
+  EXPECT_EQ(d.session->report().bytes, 136 * a_kv->token_bytes() * a_shape.layers);
+  EXPECT_EQ(b_kv->wrong(d.blocks, 100, 200, 3), 0u);
+  for (uint32_t l = 0; l < 3; ++l) b_kv->fill(l, d.blocks, 100, 200, 1000);
+  // Tokens before 100 are still poison: nothing of them was written.
+  std::vector<std::byte> poison(b_kv->block_bytes(), KvEngine::kPoison);
+  EXPECT_EQ(std::memcmp(b_kv->kv().layer_base[0] + d.blocks[2] * b_kv->block_bytes(), poison.data(),
+                        poison.size()),
+            0);
+}
+
+TEST_F(Session, FetchHitsHitsInPartAndMisses) {
+  start();
+  {
+    auto p = prefiller();  // two-step flow: nobody to send to yet
+    ASSERT_TRUE(p.create(handoff(), {}, 150, 4).ok());
+    p.compute();
+    EXPECT_TRUE(p.wait_released());
+  }
+  auto whole = decoder();
+  ASSERT_TRUE(whole.create(handoff(), Flow::kFetch, a_address(), 150, 4).ok());
+  ASSERT_TRUE(whole.load()) << whole.session->poll().why.to_string();
+  EXPECT_EQ(whole.session->poll().tokens, 150u);
+  EXPECT_EQ(whole.wrong(150), 0u);
+  EXPECT_TRUE(whole.finish());
+
+  auto part = decoder();  // the same beginning, but longer: the tail chunk is another
+  ASSERT_TRUE(part.create(handoff(), Flow::kFetch, a_address(), 400, 4).ok());
+  ASSERT_TRUE(part.load());
+  EXPECT_EQ(part.session->poll().tokens, 128u);
+  EXPECT_EQ(part.wrong(128), 0u);
+  EXPECT_TRUE(part.finish());
+
+  auto miss = decoder();
+  ASSERT_TRUE(miss.create(handoff(), Flow::kFetch, a_address(), 100, 77).ok());
+  ASSERT_TRUE(miss.wait_over());
+  EXPECT_EQ(miss.session->poll().state, State::kFailed);
+  EXPECT_EQ(miss.session->poll().why.code(), Code::kNotFound);
+}
+
+TEST_F(Session, FetchFromNobodyFailsAtOnce) {
+  start();
+  auto d = decoder();
+  ASSERT_TRUE(d.create(handoff(), Flow::kFetch, {{"127.0.0.1", 1}}, 100, 1).ok());
+  ASSERT_TRUE(d.wait_over());
+  EXPECT_EQ(d.session->poll().state, State::kFailed);
+  EXPECT_TRUE(d.finish());
+}
+
+TEST_F(Session, AnOfferWithOtherKeysIsRefusedNamingBoth) {
+  start();
+  auto p = prefiller();
+  auto d = decoder();
+  const HandoffAttempt h = handoff();
+  ASSERT_TRUE(p.create(h, b_address(), 150, 1).ok());
+  ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), 150, 2).ok());
+  p.compute();
+  ASSERT_TRUE(d.wait_over());
+  EXPECT_EQ(d.session->poll().state, State::kFailed);
+  const std::string why = d.session->poll().why.message();
+  const auto root = root_key(a_node->config().fingerprint, "", "");
+  for (const uint32_t prompt : {1u, 2u}) {
+    const std::vector<uint32_t> tokens = prompt_tokens(150, prompt);
+    const ChunkKey key = next_key(root, std::span(tokens).first(64));
+    EXPECT_NE(why.find(key.to_hex().substr(0, 16)), std::string::npos) << why;
+  }
+  EXPECT_TRUE(p.wait_released());
+  EXPECT_TRUE(p.released.until([&] { return p.session->report().end == End::kRefused; }));
+}
+
+TEST_F(Session, HandshakeRefusalsNameBothValues) {
+  struct Mismatch {
+    const char* what;
+    std::function<void(NodeConfig&)> tune;
+    std::vector<std::string> words;
+  };
+  const std::vector<Mismatch> cases = {
+      {"model", [](NodeConfig& c) { c.fingerprint.model = "other"; }, {"model", "test", "other"}},
+      {"dtype", [](NodeConfig& c) { c.fingerprint.dtype = "half"; }, {"dtype", "bytes", "half"}},
+      {"chunk", [](NodeConfig& c) { c.chunk_tokens = 128; }, {"64", "128"}},
+      {"layout", [](NodeConfig& c) { c.fingerprint.opaque_layout = "packed"; }, {"packed"}},
+  };
+  for (const Mismatch& mismatch : cases) {
+    SCOPED_TRACE(mismatch.what);
+    tune_b = mismatch.tune;
+    start();
+    auto p = prefiller();
+    ASSERT_TRUE(p.create(handoff(), b_address(), 10, 1).ok());
+    p.compute();
+    ASSERT_TRUE(p.released.until([&] { return p.session->report().end.has_value(); }));
+    const HandoffReport report = p.session->report();
+    for (const std::string& word : mismatch.words)
+      EXPECT_NE(report.why.message().find(word), std::string::npos) << report.why.message();
+    EXPECT_TRUE(p.wait_released());
+  }
+}
+
+TEST_F(Session, EngineRefusesWithAReason) {
+  start();
+  auto p = prefiller();
+  auto d = decoder();
+  const HandoffAttempt h = handoff();
+  ASSERT_TRUE(p.create(h, b_address(), 150, 1).ok());
+  ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), 150, 1).ok());
+  p.compute();
+  ASSERT_TRUE(d.wait(State::kOffered));
+  d.session->refuse("all 64 blocks are taken");
+  ASSERT_TRUE(d.wait(State::kFailed));
+  ASSERT_TRUE(p.released.until([&] { return p.session->report().end == End::kRefused; }));
+  EXPECT_NE(p.session->report().why.message().find("all 64 blocks are taken"), std::string::npos);
+  EXPECT_TRUE(p.wait_released());
+  EXPECT_TRUE(d.finish());
+}
+
+TEST_F(Session, NobodySpeaksWithinTheFirstContactDeadline) {
+  tune_b = [](NodeConfig& c) { c.receiver.first_contact_deadline = std::chrono::milliseconds(50); };
+  start();
+  auto d = decoder();
+  const HandoffAttempt h = handoff();
+  ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), 100, 1).ok());
+  ASSERT_TRUE(d.wait(State::kFailed));
+  EXPECT_EQ(d.session->poll().why.code(), Code::kDeadlineExceeded);
+  EXPECT_TRUE(d.finish());
+  // What comes after the end is refused.
+  auto p = prefiller();
+  ASSERT_TRUE(p.create(h, b_address(), 100, 1).ok());
+  p.compute();
+  ASSERT_TRUE(p.released.until([&] { return p.session->report().end == End::kRefused; }));
+  EXPECT_TRUE(p.wait_released());
+}
+
+TEST_F(Session, AcceptDeadlineRefusesForTheEngine) {
+  tune_b = [](NodeConfig& c) { c.receiver.accept_deadline = std::chrono::milliseconds(50); };
+  start();
+  auto p = prefiller();
+  auto d = decoder();
+  const HandoffAttempt h = handoff();
+  ASSERT_TRUE(p.create(h, b_address(), 100, 1).ok());
+  ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), 100, 1).ok());
+  p.compute();
+  ASSERT_TRUE(d.wait(State::kOffered));
+  ASSERT_TRUE(d.wait(State::kFailed));  // the engine never answers
+  ASSERT_TRUE(p.released.until([&] { return p.session->report().end == End::kRefused; }));
+}
+
+TEST_F(Session, AbortOfEitherSideInEveryStateFreesBoth) {
+  start();
+  for (int stage = 0; stage < 4; ++stage) {
+    for (const bool sender_aborts : {true, false}) {
+      SCOPED_TRACE(testing::Message() << "stage " << stage << " sender " << sender_aborts);
+      auto p = prefiller();
+      auto d = decoder();
+      const HandoffAttempt h = handoff();
+      const uint32_t prompt = 100 + stage * 2 + sender_aborts;
+      ASSERT_TRUE(p.create(h, b_address(), 70, prompt).ok());
+      ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), 70, prompt).ok());
+      if (stage >= 1) p.begin();
+      if (stage >= 2) {
+        ASSERT_TRUE(d.wait(State::kOffered));
+      }
+      if (stage >= 3) {
+        d.accept();
+        p.layer(0, 0, 70);
+        ASSERT_TRUE(d.session->wait_layer(0, std::chrono::seconds(20)).ok());
+      }
+      if (sender_aborts) {
+        p.session->abort("the client went away");
+        ASSERT_TRUE(d.wait_over());
+        EXPECT_EQ(d.session->poll().state, State::kFailed);
+        EXPECT_TRUE(d.finish());
+        EXPECT_TRUE(p.wait_released());
+      } else {
+        d.session->abort("the client went away");
+        EXPECT_TRUE(d.released.until([&] { return d.released.seen() == 1; }));
+        ASSERT_TRUE(p.released.until([&] { return p.session->report().end.has_value(); }));
+        p.session->abort("so did the prefiller");
+        EXPECT_TRUE(p.wait_released());
+      }
+    }
+  }
+}
+
+TEST_F(Session, TheSameAttemptTwiceIsRefusedTheNextAttemptIsNot) {
+  start();
+  auto p = prefiller();
+  auto d = decoder();
+  HandoffAttempt h = handoff();
+  ASSERT_TRUE(p.create(h, b_address(), 70, 1).ok());
+  ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), 70, 1).ok());
+  auto again = decoder();
+  EXPECT_EQ(again.create(h, Flow::kPush, a_address(), 70, 1).code(), Code::kExists);
+  p.compute();
+  ASSERT_TRUE(d.load());
+  ASSERT_TRUE(d.finish());
+  EXPECT_EQ(again.create(h, Flow::kPush, a_address(), 70, 1).code(), Code::kRefused);
+  h.attempt = 2;
+  auto second = decoder();
+  ASSERT_TRUE(second.create(h, Flow::kFetch, a_address(), 70, 1).ok());
+  ASSERT_TRUE(second.load());
+  EXPECT_EQ(second.wrong(70), 0u);
+}
+
+TEST_F(Session, BothNodesDialAtOnce) {
+  for (int round = 0; round < 10; ++round) {
+    start();
+    auto pa = prefiller();
+    auto da = decoder();
+    Prefiller pb{*b_node, *b_kv, b_shape.layers};
+    Decoder db{*a_node, *a_kv};
+    const HandoffAttempt there = handoff();
+    const HandoffAttempt back = handoff();
+    ASSERT_TRUE(pa.create(there, b_address(), 70, 1).ok());
+    ASSERT_TRUE(pb.create(back, a_address(), 70, 2).ok());
+    ASSERT_TRUE(da.create(there, Flow::kPush, a_address(), 70, 1).ok());
+    ASSERT_TRUE(db.create(back, Flow::kPush, b_address(), 70, 2).ok());
+    pa.compute();
+    pb.compute();
+    ASSERT_TRUE(da.load());
+    ASSERT_TRUE(db.load());
+    EXPECT_EQ(da.wrong(70), 0u);
+    EXPECT_EQ(db.wrong(70), 0u);
+  }
+}
+
+TEST_F(Session, ManyAtOnceThroughLittleMemory) {
+  tune_a = [](NodeConfig& c) {
+    c.mode = SendMode::kTransient;
+    c.transit_bytes = 16u << 10;  // two segments
+  };
+  start();
+  std::vector<std::unique_ptr<Prefiller>> ps;
+  std::vector<std::unique_ptr<Decoder>> ds;
+  for (uint32_t i = 0; i < 8; ++i) {
+    ps.push_back(std::make_unique<Prefiller>(*a_node, *a_kv, 3));
+    ds.push_back(std::make_unique<Decoder>(*b_node, *b_kv));
+    const HandoffAttempt h = handoff();
+    ASSERT_TRUE(ps[i]->create(h, b_address(), 90 + i, i).ok());
+    ASSERT_TRUE(ds[i]->create(h, Flow::kPush, a_address(), 90 + i, i).ok());
+    ps[i]->compute(40);
+  }
+  for (uint32_t i = 0; i < 8; ++i) {
+    ASSERT_TRUE(ds[i]->load());
+    EXPECT_EQ(ds[i]->wrong(90 + i), 0u);
+    EXPECT_TRUE(ps[i]->wait_released());
+  }
+}
+
+TEST_F(Session, ANodeThatStopsEndsItsHandoffsAndTellsThePeer) {
+  start();
+  auto p = prefiller();
+  auto d = decoder();
+  const HandoffAttempt h = handoff();
+  ASSERT_TRUE(p.create(h, b_address(), 70, 1).ok());
+  ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), 70, 1).ok());
+  p.begin();
+  ASSERT_TRUE(d.wait(State::kOffered));
+  d.accept();
+  p.session.reset();
+  a_node.reset();
+  EXPECT_EQ(p.released.seen(), 1);
+  ASSERT_TRUE(d.wait(State::kFailed));
+  EXPECT_TRUE(d.finish());
+}
+
+}  // namespace
+}  // namespace baton::fakes

@@ -1,0 +1,42 @@
+"""The KV crosses while the prompt is still being prefilled."""
+
+from baton import LAYERS, prompt_of, scaled, wait_for
+from faults import Hold, in_background, receiving, wait_receiving
+
+
+def test_layer_0_is_verified_before_the_last_layer_is_handed_over(baton, alone, tmp_path):
+    hold = Hold(tmp_path / "hold")
+    last = LAYERS - 1
+    cluster = baton.cluster(prefill={"program": "faulty_engine", "hold": hold.at_layer(last)})
+    prompt = prompt_of(300)
+    with in_background(lambda: cluster.complete(prompt)) as request:
+        entry = wait_receiving(cluster.decoder, layer=0)
+        hold.wait_held()
+        assert last not in entry["layers_complete"]
+        assert not request.done()
+        hold.lift()
+        answer = request.result()
+    assert answer.tokens == alone(prompt)
+    assert answer.handoff["prompt_tokens_computed"] == 1
+    assert answer.handoff["transport"] == "local"
+    cluster.wait_idle()
+
+
+def test_chunks_of_the_first_step_cross_while_the_second_is_held(baton, alone, tmp_path):
+    hold = Hold(tmp_path / "hold")
+    cluster = baton.cluster(prefill={"program": "faulty_engine", "hold": hold.at_layer(0),
+                                     "prefill_chunk": 128})
+    prompt = prompt_of(300)
+    with in_background(lambda: cluster.complete(prompt)) as request:
+        hold.release()  # layer 0 of the first step; the other layers follow
+        hold.wait_held()
+        entry = wait_receiving(cluster.decoder)
+        # Two chunks of 64 in every layer are all that is computed.
+        wait_for(lambda: receiving(cluster.decoder)["segments_verified"] == 2 * LAYERS, scaled(10), "two whole chunks are verified")
+        assert entry["segments_total"] == 5 * LAYERS
+        assert not request.done()
+        hold.lift()
+        answer = request.result()
+    assert answer.tokens == alone(prompt)
+    assert answer.handoff["prompt_tokens_computed"] == 1
+    cluster.wait_idle()

@@ -1,0 +1,208 @@
+#include "tests/fakes/faults.h"
+
+#include <csignal>
+#include <deque>
+#include <map>
+#include <random>
+#include <vector>
+
+#include "transfer/base/log.h"
+#include "transfer/channel.h"
+
+namespace baton::fakes {
+namespace {
+
+// What stops at the n-th operation of a kind; shared by the decorators of one process.
+class Stopper {
+ public:
+  explicit Stopper(const FaultPlan& plan) : what_(plan.stop), left_(plan.at) {}
+  // Whether this operation is the one.
+  bool now(const char* what) { return what_ == what && left_ != 0 && --left_ == 0; }
+  static void stop(const char* what) {
+    log::warn("fault injected kind=stop inside={}", what);
+    std::raise(SIGSTOP);
+  }
+
+ private:
+  const std::string what_;
+  uint32_t left_;
+};
+
+class FaultyEvents final : public ChannelEvents {
+ public:
+  FaultyEvents(ChannelEvents& inner, const FaultPlan& plan)
+      : inner_(inner), plan_(plan), random_(plan.seed) {}
+
+  void on_segment(const SegmentHeader& header, ReceivedBytes payload) override {
+    ++arrived_;
+    if (draw(plan_.lose, "lose")) return deliver_due();
+    if (draw(plan_.flip, "flip")) return inject_flip(header, payload);
+    if (draw(plan_.foreign, "foreign")) {
+      SegmentHeader other = header;
+      other.segment = header.segment == 0 ? 1 : header.segment - 1;
+      inner_.on_segment(other, std::move(payload));
+      return deliver_due();
+    }
+    if (draw(plan_.twice, "double")) {
+      inner_.on_segment(header, copy_of(payload));
+      inner_.on_segment(header, std::move(payload));
+      return deliver_due();
+    }
+    if (draw(plan_.reorder, "reorder")) return hold(header, std::move(payload), 1);
+    if (draw(plan_.late, "late")) return hold(header, std::move(payload), 8);
+    inner_.on_segment(header, std::move(payload));
+    deliver_due();
+  }
+  void on_staging() override { inner_.on_staging(); }
+  void on_channel_closed(const Status& why) override {
+    held_.clear();
+    inner_.on_channel_closed(why);
+  }
+
+ private:
+  struct Held {
+    SegmentHeader header;
+    ReceivedBytes payload;
+  };
+
+  bool draw(uint32_t chance, const char* kind) {
+    if (chance == 0 || injected_ == plan_.limit || random_() % 1000 >= chance) return false;
+    ++injected_;
+    log::warn("fault injected kind={}", kind);
+    return true;
+  }
+  static ReceivedBytes copy_of(const ReceivedBytes& payload) {
+    auto copy =
+        std::make_shared<std::vector<std::byte>>(payload.bytes().begin(), payload.bytes().end());
+    const std::span<const std::byte> bytes(*copy);
+    return {bytes, [copy] {}};
+  }
+  void inject_flip(const SegmentHeader& header, const ReceivedBytes& payload) {
+    auto copy =
+        std::make_shared<std::vector<std::byte>>(payload.bytes().begin(), payload.bytes().end());
+    (*copy)[random_() % copy->size()] ^= std::byte{1} << (random_() % 8);
+    const std::span<const std::byte> bytes(*copy);
+    inner_.on_segment(header, {bytes, [copy] {}});
+    deliver_due();
+  }
+  void hold(const SegmentHeader& header, ReceivedBytes payload, uint64_t others) {
+    held_.emplace(arrived_ + others, Held{header, std::move(payload)});
+    deliver_due();
+  }
+  void deliver_due() {
+    while (!held_.empty() && held_.begin()->first < arrived_) {
+      Held due = std::move(held_.begin()->second);
+      held_.erase(held_.begin());
+      inner_.on_segment(due.header, std::move(due.payload));
+    }
+  }
+
+  ChannelEvents& inner_;
+  const FaultPlan plan_;
+  std::mt19937_64 random_;
+  uint32_t injected_ = 0;
+  uint64_t arrived_ = 0;
+  std::multimap<uint64_t, Held> held_;  // by the arrival after which it is due
+};
+
+// Stops inside a publish: the slot is filled, the peer has not been told.
+class StoppingChannel final : public Channel {
+ public:
+  StoppingChannel(std::unique_ptr<Channel> inner, std::shared_ptr<Stopper> stopper)
+      : inner_(std::move(inner)), stopper_(std::move(stopper)) {}
+  std::string_view transport() const override { return inner_->transport(); }
+  Result<std::optional<Staging>> acquire(size_t bytes) override { return inner_->acquire(bytes); }
+  Status publish(const SegmentHeader& header, Staging staging, PublishDone done) override {
+    if (stopper_->now("publish")) Stopper::stop("publish");
+    return inner_->publish(header, std::move(staging), std::move(done));
+  }
+  Status publish(const SegmentHeader& header, SlotRef slot, size_t offset,
+                 PublishDone done) override {
+    if (stopper_->now("publish")) Stopper::stop("publish");
+    return inner_->publish(header, std::move(slot), offset, std::move(done));
+  }
+  void forget(const HandoffAttempt& handoff) override { inner_->forget(handoff); }
+  void close(Status why) override { inner_->close(std::move(why)); }
+
+ private:
+  const std::unique_ptr<Channel> inner_;
+  const std::shared_ptr<Stopper> stopper_;
+};
+
+// Stops inside a gather or a scatter: the first block is copied, the rest is not.
+class StoppingCopier final : public Copier {
+ public:
+  StoppingCopier(std::unique_ptr<Copier> inner, std::shared_ptr<Stopper> stopper)
+      : inner_(std::move(inner)), stopper_(std::move(stopper)) {}
+
+  void gather(const KvSegment& from, PayloadOrder order, const ChecksumSeed& seed,
+              std::byte* payload, Done done) override {
+    if (stopper_->now("gather")) {
+      KvSegment first = from;
+      first.tokens = std::min(from.tokens, from.layout.block_tokens);
+      inner_->gather(first, order, seed, payload, [](Checksum) {});
+      Stopper::stop("gather");
+    }
+    inner_->gather(from, order, seed, payload, std::move(done));
+  }
+  void scatter(const KvSegment& to, PayloadOrder order, const ChecksumSeed& seed,
+               const std::byte* payload, uint32_t first_token, Done done) override {
+    if (stopper_->now("scatter")) {
+      KvSegment first = to;
+      first.tokens = std::min(to.tokens, to.layout.block_tokens);
+      inner_->scatter(first, order, seed, payload, std::min(first_token, first.tokens),
+                      [](Checksum) {});
+      Stopper::stop("scatter");
+    }
+    inner_->scatter(to, order, seed, payload, first_token, std::move(done));
+  }
+
+ private:
+  const std::unique_ptr<Copier> inner_;
+  const std::shared_ptr<Stopper> stopper_;
+};
+
+}  // namespace
+
+Result<FaultPlan> parse_faults(const std::string& text) {
+  FaultPlan plan;
+  const std::map<std::string, uint32_t*> numbers = {
+      {"flip", &plan.flip},       {"lose", &plan.lose}, {"double", &plan.twice},
+      {"reorder", &plan.reorder}, {"late", &plan.late}, {"foreign", &plan.foreign},
+      {"limit", &plan.limit},     {"at", &plan.at}};
+  size_t begin = 0;
+  while (begin < text.size()) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    const std::string item = text.substr(begin, end - begin);
+    const size_t equals = item.find('=');
+    const std::string key = item.substr(0, equals);
+    const std::string value = equals == std::string::npos ? "" : item.substr(equals + 1);
+    begin = end + 1;
+    if (key == "stop" && (value == "gather" || value == "publish" || value == "scatter")) {
+      plan.stop = value;
+    } else if (key == "seed" && !value.empty()) {
+      plan.seed = std::stoull(value);
+    } else if (const auto it = numbers.find(key); it != numbers.end() && !value.empty()) {
+      *it->second = static_cast<uint32_t>(std::stoul(value));
+    } else {
+      return Status(Code::kInvalidArgument, "fault is '" + item + "': see tests/fakes/faults.h");
+    }
+  }
+  return plan;
+}
+
+void install_faults(const FaultPlan& plan, NodeSeams& seams) {
+  seams.channel_events = [plan](ChannelEvents& inner) {
+    return std::make_unique<FaultyEvents>(inner, plan);
+  };
+  if (plan.stop.empty()) return;
+  const auto stopper = std::make_shared<Stopper>(plan);
+  seams.copier = [stopper](std::unique_ptr<Copier> inner) {
+    return std::make_unique<StoppingCopier>(std::move(inner), stopper);
+  };
+  seams.channel = [stopper](std::unique_ptr<Channel> inner) {
+    return std::make_unique<StoppingChannel>(std::move(inner), stopper);
+  };
+}
+
+}  // namespace baton::fakes
