@@ -221,22 +221,26 @@ bool Sending::publish_next(Channel& channel) {
   ChunkWork& chunk = chunks_[*segment / layers()];
   const uint32_t layer = *segment % layers();
   if (!chunk.slot) return publish_from_blocks(channel, *segment, chunk, layer);
-  publish_from_slot(channel, *segment, chunk, layer);
-  return true;
+  return publish_from_slot(channel, *segment, chunk, layer);
 }
 
-void Sending::publish_from_slot(Channel& channel, uint32_t segment, ChunkWork& chunk,
+bool Sending::publish_from_slot(Channel& channel, uint32_t segment, ChunkWork& chunk,
                                 uint32_t layer) {
-  const SegmentHeader header{request_.handoff, segment, chunk.segment_bytes,
-                             chunk.checksums[layer]};
+  const Status status =
+      channel.publish({request_.handoff, segment, chunk.segment_bytes, chunk.checksums[layer]},
+                      chunk.slot, layer * chunk.segment_bytes, [](const Status&) {});
   Effects effects;
-  machine_->published(now(), segment, effects);
+  if (status.code() == Code::kResourceExhausted) {
+    machine_->give_back(now(), segment, effects);
+    apply(std::move(effects));
+    return false;
+  }
+  if (status.ok()) machine_->published(now(), segment, effects);
   // The engine's blocks are not read for this: the slot is the source, and the channel keeps it.
   machine_->publish_done(now(), segment, effects);
-  const Status status =
-      channel.publish(header, chunk.slot, layer * chunk.segment_bytes, [](const Status&) {});
   apply(std::move(effects));
   if (!status.ok()) abort(End::kFailed, status);
+  return true;
 }
 
 bool Sending::publish_from_blocks(Channel& channel, uint32_t segment, ChunkWork& chunk,

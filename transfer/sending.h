@@ -82,7 +82,7 @@ class Sending : public std::enable_shared_from_this<Sending> {
   void decide(ChunkWork& chunk);
   void gather_next();
   void gathered(Job job, Checksum checksum);
-  void publish_from_slot(Channel& channel, uint32_t segment, ChunkWork& chunk, uint32_t layer);
+  bool publish_from_slot(Channel& channel, uint32_t segment, ChunkWork& chunk, uint32_t layer);
   bool publish_from_blocks(Channel& channel, uint32_t segment, ChunkWork& chunk, uint32_t layer);
   void staged(uint32_t segment, Checksum checksum, Staging staging, TimePoint began);
   void apply(protocol::Effects effects);

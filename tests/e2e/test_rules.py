@@ -1,0 +1,200 @@
+"""The rules of a handoff between real processes: who comes first, what comes twice or too late,
+who may not speak to whom, and what a FETCH finds."""
+
+import uuid
+
+import pytest
+
+from baton import KV_BYTES_PER_TOKEN, MODEL, prompt_of, scaled, wait_for
+from client import together
+from legs import Legs
+
+
+def pair(baton, prefill=None, decode=None, **common):
+    return (baton.engine("prefill", **{**common, **(prefill or {})}),
+            baton.engine("decode", **{**common, **(decode or {})}))
+
+
+@pytest.mark.parametrize("first", ["prefill", "decode"])
+def test_either_leg_may_come_first(baton, alone, first):
+    prefiller, decoder = pair(baton)
+    prompt = prompt_of(200)
+    second = "decode" if first == "prefill" else "prefill"
+    with Legs(prefiller, decoder, prompt) as legs:
+        early = legs.send(first)
+        legs.wait_known(decoder)
+        late = legs.send(second)
+        answers = {first: early.result(), second: late.result()}
+    assert answers["decode"].tokens == alone(prompt)
+    assert answers["decode"].handoff["prompt_tokens_computed"] == 1
+    assert answers["decode"].handoff["bytes"] == 200 * KV_BYTES_PER_TOKEN
+    decoder.wait_idle()
+
+
+def test_the_same_attempt_twice_and_the_next(baton, alone):
+    prefiller, decoder = pair(baton)
+    prompt = prompt_of(150)
+    with Legs(prefiller, decoder, prompt) as legs:
+        first = [legs.send("prefill"), legs.send("decode")]
+        assert first[1].result().handoff["prompt_tokens_computed"] == 1
+        first[0].result()
+        again = legs.send("decode").result()  # its handoff has ended: it computes by itself
+    assert again.tokens == alone(prompt)
+    assert again.handoff["prompt_tokens_computed"] == 150
+    with Legs(prefiller, decoder, prompt, handoff=legs.handoff, attempt=2, flow="fetch") as retry:
+        second = retry.send("decode").result()
+    assert second.tokens == alone(prompt)
+    assert second.handoff["prompt_tokens_computed"] == 1
+    assert second.handoff["attempt"] == 2
+    decoder.wait_idle()
+
+
+def test_a_prefiller_that_never_speaks(baton, alone):
+    prefiller, decoder = pair(baton, decode={"first_contact_ms": 300})
+    prompt = prompt_of(150)
+    with Legs(prefiller, decoder, prompt) as legs:
+        answer = legs.send("decode").result()
+        assert answer.tokens == alone(prompt)
+        assert answer.handoff["end"] == "expired"
+        assert answer.handoff["prompt_tokens_computed"] == 150
+        # The offer comes after the end: refused, and the prefiller still answers its own leg.
+        assert legs.send("prefill").result().status == 200
+    wait_for(lambda: prefiller.metrics().value("baton_handoffs_total", end="refused") == 1,
+             scaled(10), "the late offer is refused")
+    prefiller.wait_idle()
+    decoder.wait_idle()
+
+
+def test_a_decoder_that_never_comes(baton):
+    prefiller, decoder = pair(baton, prefill={"accept_ms": 300})
+    with Legs(prefiller, decoder, prompt_of(150)) as legs:
+        assert legs.send("prefill").result().status == 200
+    wait_for(lambda: prefiller.metrics().value("baton_handoffs_total", end="expired") == 1,
+             scaled(10), "the offer expires")
+    prefiller.wait_idle()
+    decoder.wait_idle()
+
+
+def test_the_router_says_that_the_prefiller_failed(baton, alone):
+    prefiller, decoder = pair(baton, decode={"first_contact_ms": 60_000})
+    prompt = prompt_of(150)
+    for news_first in (False, True):
+        with Legs(prefiller, decoder, prompt) as legs:
+            news = lambda: decoder.node.post(f"/handoffs/{legs.handoff}/fail",
+                                             {"attempt": 1, "reason": "connection refused"})
+            if news_first:
+                assert news().status == 200
+                request = legs.send("decode")
+            else:
+                request = legs.send("decode")
+                legs.wait_known(decoder)
+                assert news().status == 200
+            answer = request.result()
+        assert answer.tokens == alone(prompt)
+        assert answer.handoff["prompt_tokens_computed"] == 150
+    decoder.wait_idle()
+
+
+def test_bad_news_is_refused(baton):
+    decoder = baton.engine("decode")
+    post = lambda path, body: decoder.node.post(path, body).status
+    assert post("/handoffs/nonsense/fail", {}) == 400
+    assert post(f"/handoffs/{uuid.uuid4()}/fail", {"attempt": -1}) == 400
+    assert post(f"/handoffs/{uuid.uuid4()}/fail", b"{") == 400
+    assert decoder.node.get("/nowhere").status == 404
+
+
+def test_both_nodes_dial_at_once(baton, alone):
+    """Each node prefills for the other in the same moment, from new every time."""
+    for round_ in range(3):
+        one = baton.engine("prefill", name=f"one{round_}")
+        other = baton.engine("decode", name=f"other{round_}")
+        prompts = [prompt_of(150, seed=1), prompt_of(160, seed=2)]
+        with Legs(one, other, prompts[0]) as there, Legs(other, one, prompts[1]) as back:
+            futures = together([lambda legs=legs, role=role: legs.send(role)
+                                for legs in (there, back) for role in ("prefill", "decode")])
+            answers = [future.result() for future in futures]
+        assert answers[1].tokens == alone(prompts[0])
+        assert answers[3].tokens == alone(prompts[1])
+        assert answers[1].handoff["end"] == answers[3].handoff["end"] == "committed"
+        assert len(one.debug()["peers"]) == len(other.debug()["peers"]) == 1
+        one.wait_idle()
+        other.wait_idle()
+
+
+def test_fetch_hits_hits_in_part_and_misses(baton, alone):
+    prefiller, decoder = pair(baton)
+    shared = prompt_of(200)  # three whole chunks of 64 and a tail
+    with Legs(prefiller, decoder, shared) as legs:
+        futures = [legs.send("prefill"), legs.send("decode")]
+        assert all(future.result().status == 200 for future in futures)
+
+    def fetch(prompt):
+        with Legs(prefiller, decoder, prompt, flow="fetch") as legs:
+            answer = legs.send("decode").result()
+        assert answer.tokens == alone(prompt)
+        return answer.handoff
+
+    hit = fetch(shared)
+    assert (hit["end"], hit["prompt_tokens_computed"]) == ("committed", 1)
+    assert hit["bytes"] == 200 * KV_BYTES_PER_TOKEN
+    part = fetch(shared + prompt_of(100, seed=3))
+    assert (part["end"], part["prompt_tokens_computed"]) == ("committed", 300 - 192)
+    assert part["bytes"] == 192 * KV_BYTES_PER_TOKEN
+    miss = fetch(prompt_of(90, seed=4))
+    assert (miss["end"], miss["prompt_tokens_computed"]) == ("refused", 90)
+    decoder.wait_idle()
+
+
+def test_two_step_flow(baton, alone):
+    """Prefill without a peer; what it answers goes to the decoder as it is."""
+    prefiller, decoder = pair(baton)
+    prompt = prompt_of(200)
+    handoff = str(uuid.uuid4())
+    params = {"handoff": handoff, "attempt": 1, "role": "prefill", "flow": "fetch"}
+    first = prefiller.api.complete(prompt, 1, kv_transfer_params={"baton": params})
+    assert first.status == 200, first
+    given = first.json["kv_transfer_params"]
+    assert given["baton"]["role"] == "decode" and given["baton"]["flow"] == "fetch"
+    answer = decoder.api.complete(prompt, kv_transfer_params=given)
+    assert answer.tokens == alone(prompt)
+    assert answer.handoff["prompt_tokens_computed"] == 1
+    decoder.wait_idle()
+
+
+@pytest.mark.parametrize("decode, words", [
+    ({"model": MODEL + ",seed=99"}, ("model", "seed=99")),
+    ({"chunk_tokens": 128}, ("chunk", "64", "128")),
+    ({"model": MODEL.replace("head_dim=16", "head_dim=8")}, ("head_dim", "16", "8")),
+])
+def test_nodes_that_must_not_speak(baton, decode, words):
+    """Refused at the handshake; both values are in the prefiller's log, and the decoder computes."""
+    prefiller, decoder = pair(baton, decode={**decode, "first_contact_ms": 500})
+    prompt = prompt_of(100)
+    with Legs(prefiller, decoder, prompt) as legs:
+        prefill, decode_ = legs.send("prefill"), legs.send("decode")
+        answer = decode_.result()
+        assert prefill.result().status == 200
+    assert answer.status == 200
+    assert answer.handoff["prompt_tokens_computed"] == 100
+    refusals = [line for line in prefiller.log.splitlines() if "handoff ended" in line]
+    assert len(refusals) == 1 and all(word in refusals[0] for word in words), prefiller.tail()
+    prefiller.wait_idle()
+    decoder.wait_idle()
+
+
+def test_an_offer_with_other_keys(baton, alone):
+    """The legs carry different prompts under one handoff: refused naming both keys."""
+    prefiller, decoder = pair(baton)
+    handoff = str(uuid.uuid4())
+    with Legs(prefiller, decoder, prompt_of(100, seed=1), handoff=handoff) as one, \
+            Legs(prefiller, decoder, prompt_of(100, seed=2), handoff=handoff) as other:
+        prefill, decode = one.send("prefill"), other.send("decode")
+        answer = decode.result()
+        assert prefill.result().status == 200
+    assert answer.tokens == alone(prompt_of(100, seed=2))
+    assert answer.handoff["end"] == "refused"
+    assert answer.handoff["prompt_tokens_computed"] == 100
+    assert "key" in answer.handoff["why"]
+    prefiller.wait_idle()
+    decoder.wait_idle()
