@@ -28,10 +28,10 @@ Result<std::unique_ptr<PrefillSession>> PrefillSession::create(Node& node, Prefi
                    .keys = key_chain(root_key(config.fingerprint, request.adapter, request.salt),
                                      request.tokens, config.chunk_tokens),
                    .with_peer = !request.peer.empty()};
-  auto feed = std::make_shared<SendFeed>(static_cast<uint32_t>(config.kv.layer_base.size()),
-                                         [&impl = node.impl(), handoff = request.handoff] {
-                                           impl.wake(HandoffRole::kSender, handoff);
-                                         });
+  const HandoffRole role = send.with_peer ? HandoffRole::kSender : HandoffRole::kHolder;
+  auto feed = std::make_shared<SendFeed>(
+      static_cast<uint32_t>(config.kv.layer_base.size()),
+      [&impl = node.impl(), handoff = request.handoff, role] { impl.wake(role, handoff); });
   BATON_RETURN_IF_ERROR(node.impl().start_sending(std::move(send), std::move(request.peer), feed,
                                                   std::move(on_released)));
   return std::unique_ptr<PrefillSession>(new PrefillSession(std::move(feed)));

@@ -14,7 +14,7 @@ Status HandoffRegistry::claim(HandoffRole role, const HandoffAttempt& handoff, T
                                       " has ended already: " + protocol::end_name(it->second.end));
   if (r.live.contains(handoff))
     return Status(Code::kExists, "handoff " + handoff.to_string() + " runs already");
-  if (roles_[0].live.size() + roles_[1].live.size() >= max_live_)
+  if (live_locked() >= max_live_)
     return Status(Code::kResourceExhausted, "the node has " + std::to_string(max_live_) +
                                                 " handoffs under way, as many as it takes");
   r.live.insert(handoff);
@@ -64,7 +64,13 @@ void HandoffRegistry::close() {
 
 size_t HandoffRegistry::live() const {
   MutexLock lock(mutex_);
-  return roles_[0].live.size() + roles_[1].live.size();
+  return live_locked();
+}
+
+size_t HandoffRegistry::live_locked() const {
+  size_t live = 0;
+  for (const PerRole& role : roles_) live += role.live.size();
+  return live;
 }
 
 }  // namespace baton

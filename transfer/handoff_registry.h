@@ -20,7 +20,9 @@
 
 namespace baton {
 
-enum class HandoffRole : uint8_t { kSender, kReceiver };
+// A holder has prefilled for nobody yet (two-step flow): its chunks wait for a FETCH under the same
+// id.
+enum class HandoffRole : uint8_t { kSender, kReceiver, kHolder };
 
 class HandoffRegistry {
  public:
@@ -39,6 +41,7 @@ class HandoffRegistry {
   size_t live() const;
 
  private:
+  size_t live_locked() const BATON_REQUIRES(mutex_);
   struct Grave {
     protocol::End end;
     TimePoint until;
@@ -55,7 +58,7 @@ class HandoffRegistry {
   const Duration ttl_;
   const size_t max_tombstones_;
   mutable Mutex mutex_;
-  PerRole roles_[2] BATON_GUARDED_BY(mutex_);
+  PerRole roles_[3] BATON_GUARDED_BY(mutex_);
   bool closed_ BATON_GUARDED_BY(mutex_) = false;
 };
 

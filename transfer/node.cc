@@ -144,12 +144,18 @@ void Node::Impl::begin_stop() {
   on_idle_ = [this] { stop(); };
   const Status why(Code::kUnavailable, "the node is shutting down");
   std::vector<std::shared_ptr<Sending>> sendings;
-  for (const auto& [handoff, sending] : sendings_) sendings.push_back(sending);
+  for (const auto* map : {&sendings_, &holdings_})
+    for (const auto& [handoff, sending] : *map) sendings.push_back(sending);
   for (const auto& sending : sendings) sending->shutdown(why);
   std::vector<std::shared_ptr<Receiving>> receivings;
   for (const auto& [handoff, receiving] : receivings_) receivings.push_back(receiving);
   for (const auto& receiving : receivings) receiving->shutdown(why);
-  if (sendings_.empty() && receivings_.empty() && on_idle_) std::exchange(on_idle_, nullptr)();
+  finish_stop_if_idle();
+}
+
+void Node::Impl::finish_stop_if_idle() {
+  if (sendings_.empty() && holdings_.empty() && receivings_.empty() && on_idle_)
+    std::exchange(on_idle_, nullptr)();
 }
 
 void Node::Impl::stop() {
@@ -172,7 +178,8 @@ std::optional<HostPort> Node::Impl::http_address() const {
 Status Node::Impl::start_sending(SendRequest request, std::vector<HostPort> peer,
                                  std::shared_ptr<SendFeed> feed,
                                  std::function<void()> on_released) {
-  BATON_RETURN_IF_ERROR(core_.registry.claim(HandoffRole::kSender, request.handoff, now()));
+  const HandoffRole role = request.with_peer ? HandoffRole::kSender : HandoffRole::kHolder;
+  BATON_RETURN_IF_ERROR(core_.registry.claim(role, request.handoff, now()));
   boost::asio::post(
       core_.io, [this, request = std::move(request), peer = std::move(peer), feed = std::move(feed),
                  on_released = std::move(on_released)]() mutable {
@@ -221,8 +228,9 @@ Status Node::Impl::start_receiving(ReceiveRequest request, std::vector<HostPort>
 
 void Node::Impl::wake(HandoffRole role, const HandoffAttempt& handoff) {
   boost::asio::post(core_.io, [this, role, handoff] {
-    if (role == HandoffRole::kSender) {
-      if (const auto it = sendings_.find(handoff); it != sendings_.end())
+    if (role != HandoffRole::kReceiver) {
+      auto& sendings = role == HandoffRole::kSender ? sendings_ : holdings_;
+      if (const auto it = sendings.find(handoff); it != sendings.end())
         std::shared_ptr(it->second)->on_feed();
     } else if (const auto it = receivings_.find(handoff); it != receivings_.end()) {
       std::shared_ptr(it->second)->on_feed();
@@ -376,7 +384,7 @@ std::shared_ptr<Receiving> Node::Impl::make_receiving(const HandoffAttempt& hand
   auto receiving = std::make_shared<Receiving>(core_, handoff, [this](Receiving& gone) {
     if (!gone.claimed()) --records_;
     receivings_.erase(gone.handoff());
-    if (sendings_.empty() && receivings_.empty() && on_idle_) std::exchange(on_idle_, nullptr)();
+    finish_stop_if_idle();
   });
   receivings_[handoff] = receiving;
   return receiving;
@@ -384,8 +392,8 @@ std::shared_ptr<Receiving> Node::Impl::make_receiving(const HandoffAttempt& hand
 
 Sending::OnGone Node::Impl::sending_gone() {
   return [this](Sending& gone) {
-    sendings_.erase(gone.handoff());
-    if (sendings_.empty() && receivings_.empty() && on_idle_) std::exchange(on_idle_, nullptr)();
+    (gone.role() == HandoffRole::kSender ? sendings_ : holdings_).erase(gone.handoff());
+    finish_stop_if_idle();
   };
 }
 
@@ -415,6 +423,8 @@ void Node::Impl::on_fetch(const std::shared_ptr<PeerLink>& link, const protocol:
   sendings_[fetch.handoff] = sending;
   sending->start();
   sending->connected(link);
+  if (const auto held = holdings_.find(fetch.handoff); held != holdings_.end())
+    std::shared_ptr(held->second)->end_lease();
 }
 
 void Node::Impl::on_segment(PeerLink& link, const SegmentHeader& header, ReceivedBytes payload) {

@@ -69,6 +69,7 @@ class Node::Impl final : public control::PeerEvents {
   void end_handoffs_of(const PeerLink& link, const Status& why);
   std::shared_ptr<Receiving> make_receiving(const HandoffAttempt& handoff);
   Sending::OnGone sending_gone();
+  void finish_stop_if_idle();
   nlohmann::json describe() const;
 
   NodeCore core_;
@@ -77,6 +78,7 @@ class Node::Impl final : public control::PeerEvents {
   std::unique_ptr<NodeHttp> http_;
   std::unordered_map<control::Peer*, std::shared_ptr<PeerLink>> links_;
   std::unordered_map<HandoffAttempt, std::shared_ptr<Sending>> sendings_;
+  std::unordered_map<HandoffAttempt, std::shared_ptr<Sending>> holdings_;  // two-step flow
   std::unordered_map<HandoffAttempt, std::shared_ptr<Receiving>> receivings_;
   uint32_t records_ = 0;  // receivings that nobody has claimed
   bool stopping_ = false;

@@ -72,7 +72,7 @@ json slots_of(const SlotPool* retained, const SlotPool* transit) {
 json describe_sending(const Sending& sending) {
   json out = {{"id", sending.handoff().id.to_string()},
               {"attempt", sending.handoff().attempt},
-              {"role", "sender"},
+              {"role", sending.role() == HandoffRole::kSender ? "sender" : "holder"},
               {"peer", sending.link() == nullptr ? json(nullptr) : json(sending.link()->node())},
               {"state", "retaining"}};
   if (const protocol::SenderHandoff* machine = sending.machine()) {
@@ -105,7 +105,8 @@ json describe_receiving(const Receiving& receiving) {
 
 json Node::Impl::describe() const {
   json handoffs = json::array();
-  for (const auto& [handoff, sending] : sendings_) handoffs.push_back(describe_sending(*sending));
+  for (const auto* map : {&sendings_, &holdings_})
+    for (const auto& [handoff, sending] : *map) handoffs.push_back(describe_sending(*sending));
   for (const auto& [handoff, receiving] : receivings_)
     handoffs.push_back(describe_receiving(*receiving));
   json peers = json::array();

@@ -320,6 +320,12 @@ void Sending::abort(End end, Status why) {
   settle();
 }
 
+void Sending::end_lease() {
+  if (!leased_ || end_) return;
+  ended(End::kCommitted, {});
+  settle();
+}
+
 void Sending::shutdown(const Status& why) {
   session_over_ = aborted_ = true;
   gather_queue_.clear();
@@ -352,7 +358,7 @@ void Sending::ended(End end, const Status& why) {
   // What is retained goes on being gathered: it serves a retry that FETCHes it.
   if (!machine_) quiet_ = true;
   const TimePoint at = now();
-  core_.registry.end(HandoffRole::kSender, request_.handoff, end, at);
+  core_.registry.end(role(), request_.handoff, end, at);
   const uint64_t bytes =
       machine_ ? machine_->published_bytes() - machine_->unacknowledged_bytes() : 0;
   core_.node_metrics.handoff_ended(end, transport_, bytes);

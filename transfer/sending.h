@@ -38,12 +38,15 @@ class Sending : public std::enable_shared_from_this<Sending> {
   Sending(NodeCore& core, SendRequest request, std::vector<HostTier::Pin> chunks, OnGone on_gone);
 
   const HandoffAttempt& handoff() const { return request_.handoff; }
+  HandoffRole role() const { return machine_ ? HandoffRole::kSender : HandoffRole::kHolder; }
   void start();  // QUEUED, or OFFER for a FETCH
   void connected(Result<std::shared_ptr<PeerLink>> link);
   void on_feed();
   void on_message(const protocol::Message& message);
   void peer_lost(const Status& why);
   void abort(protocol::End end, Status why);
+  // Two-step flow: somebody has fetched the chunks, nothing need hold them any longer.
+  void end_lease();
   // The node stops: nothing more is gathered, the session is taken for over.
   void shutdown(const Status& why);
 

@@ -167,14 +167,15 @@ TEST_F(Session, TokensThatTheEngineHoldsAreVerifiedButNotWritten) {
 
 TEST_F(Session, FetchHitsHitsInPartAndMisses) {
   start();
+  const HandoffAttempt held = handoff();
   {
     auto p = prefiller();  // two-step flow: nobody to send to yet
-    ASSERT_TRUE(p.create(handoff(), {}, 150, 4).ok());
+    ASSERT_TRUE(p.create(held, {}, 150, 4).ok());
     p.compute();
     EXPECT_TRUE(p.wait_released());
   }
   auto whole = decoder();
-  ASSERT_TRUE(whole.create(handoff(), Flow::kFetch, a_address(), 150, 4).ok());
+  ASSERT_TRUE(whole.create(held, Flow::kFetch, a_address(), 150, 4).ok());
   ASSERT_TRUE(whole.load()) << whole.session->poll().why.to_string();
   EXPECT_EQ(whole.session->poll().tokens, 150u);
   EXPECT_EQ(whole.wrong(150), 0u);

@@ -1,7 +1,7 @@
 """Holding a process at a point, and starting engines with faults (build/tests/faulty_engine).
 
     hold = Hold(tmp_path / "hold")
-    cluster = baton.cluster(prefill={"program": "faulty_engine", "hold": hold.at_layer(2)})
+    cluster = baton.cluster(prefill={"program": "tests/faulty_engine", "hold": hold.at_layer(2)})
     ... a request ...
     hold.wait_held()         # the prefiller stands before it hands layer 2 over
     hold.release()           # that layer of that step, once

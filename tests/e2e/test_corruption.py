@@ -12,7 +12,7 @@ KINDS = ("flip", "lose", "double", "reorder", "late", "foreign")
 
 
 def faulty(spec, **flags):
-    return {"program": "faulty_engine", "fault": spec, **flags}
+    return {"program": "tests/faulty_engine", "fault": spec, **flags}
 
 
 def injected(engine, kind):

@@ -27,7 +27,7 @@ class Rounds:
         self.random = random.Random(seed)
         self.hold = Hold(tmp_path / "hold")
         self.layer = self.random.randrange(1, LAYERS)
-        self.prefill = {"program": "faulty_engine", "hold": self.hold.at_layer(self.layer),
+        self.prefill = {"program": "tests/faulty_engine", "hold": self.hold.at_layer(self.layer),
                         "prefill_chunk": STEP}
         self.cluster = baton.cluster(decoders=decoders, prefill=self.prefill,
                                      router={"budget_ms": BUDGET_MS, "health_period_ms": 200})

@@ -107,8 +107,8 @@ def test_bad_news_is_refused(baton):
 def test_both_nodes_dial_at_once(baton, alone):
     """Each node prefills for the other in the same moment, from new every time."""
     for round_ in range(3):
-        one = baton.engine("prefill", name=f"one{round_}")
-        other = baton.engine("decode", name=f"other{round_}")
+        one, other = (baton.engine("both", name=f"{name}{round_}", node="127.0.0.1:0",
+                                   node_http="127.0.0.1:0") for name in ("one", "other"))
         prompts = [prompt_of(150, seed=1), prompt_of(160, seed=2)]
         with Legs(one, other, prompts[0]) as there, Legs(other, one, prompts[1]) as back:
             futures = together([lambda legs=legs, role=role: legs.send(role)

@@ -28,7 +28,7 @@ def test_sender(baton, alone, inside, mode):
         cluster = baton.cluster(
             prefillers=2, router={"health_period_ms": 200, "budget_ms": 20_000},
             # Room for little: what is free is used again at once.
-            prefill=[{"program": "faulty_engine", "fault": f"stop={inside},at={4 + 7 * round_}",
+            prefill=[{"program": "tests/faulty_engine", "fault": f"stop={inside},at={4 + 7 * round_}",
                       "kv_blocks": 64, "host_tier": "1MiB", mode: True}, {mode: True}],
             decode={"kv_blocks": 96})
         sender = cluster.prefiller
@@ -64,7 +64,7 @@ def test_receiver(baton, alone):
         cluster = baton.cluster(
             decoders=2, router={"health_period_ms": 200, "budget_ms": 20_000},
             prefill={"host_tier": "1MiB"},
-            decode=[{"program": "faulty_engine", "fault": f"stop=scatter,at={3 + 5 * round_}",
+            decode=[{"program": "tests/faulty_engine", "fault": f"stop=scatter,at={3 + 5 * round_}",
                      "kv_blocks": 64}, {"kv_blocks": 64}])
         receiver = cluster.decoder
         prompt = prompt_of(700, seed=round_)
