@@ -1,0 +1,2 @@
+// Carries the precompiled headers of all tests (see CMakeLists.txt).
+int main() {}
