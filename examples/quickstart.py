@@ -19,11 +19,12 @@ from processes import Helper, ProgramEnded, Programs, run
 
 ROOT = Path(__file__).resolve().parent.parent
 PROMPTS = ROOT / "examples" / "prompts"
-RANDOM_MODEL = "random:layers=8,heads=8,kv_heads=4,head_dim=32,hidden=256,ffn=512"
+RANDOM_MODEL = "random:layers=8,heads=8,kv_heads=4,head_dim=32,hidden=256,ffn=512,context=8192"
 REQUEST_LIMIT_S = 120
 ANSWER_TOKENS = 24
 CHAT_TOKENS = 48
-ENGINE_FLAGS = ["--block-tokens", "16", "--chunk-tokens", "256", "--kv-blocks", "384",
+# 512 blocks of 16 tokens: 0.4 GB for SmolLM2.
+ENGINE_FLAGS = ["--block-tokens", "16", "--chunk-tokens", "256", "--kv-blocks", "512",
                 "--threads", str(min(os.cpu_count() or 1, 8)), "--listen", "127.0.0.1:0"]
 
 
@@ -45,8 +46,8 @@ class Answer:
     handoff: dict = field(default_factory=dict)
 
 
-def requests():
-    """The rounds of requests: those of a round are sent at once."""
+def requests(prompts):
+    """The rounds of requests: those of a round are sent at once. `prompts`: folder of the texts."""
     def complete(name, prompt):
         return Request(name, "/v1/completions", {"prompt": prompt, "max_tokens": ANSWER_TOKENS})
 
@@ -56,8 +57,8 @@ def requests():
                         "max_tokens": max_tokens}, show)
     return [
         [complete("short", "The capital of France is")],
-        [chat("relay (~600)", (PROMPTS / "relay.txt").read_text())],
-        [chat("harbour (~1,500)", (PROMPTS / "harbour.txt").read_text())],
+        [chat("relay text", (prompts / "relay.txt").read_text())],
+        [chat("harbour text", (prompts / "harbour.txt").read_text())],
         [complete("at once, 1", "A relay team has four runners. The first one"),
          complete("at once, 2", "Water boils at a temperature of"),
          complete("at once, 3", "The days of the week are Monday, Tuesday,"),
@@ -104,11 +105,11 @@ def send(address, model, request, show):
     return answer
 
 
-def send_all(address, model, title):
+def send_all(address, model, rounds, quiet):
     """Sends every round; {request name: Answer}."""
     answers = {}
-    for batch in requests():
-        show = title is not None and any(request.show for request in batch)
+    for batch in rounds:
+        show = not quiet and any(request.show for request in batch)
         if show:
             print(f'\n{batch[0].body["messages"][0]["content"]}\n> ', end="", flush=True)
         pool = ThreadPoolExecutor(max_workers=len(batch))
@@ -119,10 +120,10 @@ def send_all(address, model, title):
             pool.shutdown(wait=False)  # after Ctrl-C they end when the programs do
         if show:
             print("\n")
-        elif title is not None:
+        elif not quiet:
             for request in batch:
                 text = " ".join(answers[request.name].text.split())
-                print(f"  {request.name:17} {text[:76]}", flush=True)
+                print(f"  {request.name:13} {text[:80]}", flush=True)
     return answers
 
 
@@ -244,14 +245,15 @@ def start_cluster(programs, model, prefillers, decoders):
     return programs.wait_ready(router), engines
 
 
-def compare(programs, model, model_line, router):
+def compare(programs, model, model_line, router, prompts):
+    rounds = requests(prompts)
     name = model_name(router.addresses["listen"])
     print("== answers, prefilled by one process and decoded by another:")
-    answers = send_all(router.addresses["listen"], name, "answers")
+    answers = send_all(router.addresses["listen"], name, rounds, quiet=False)
     print("== the same requests again, to one engine alone", flush=True)
     alone = programs.wait_ready(programs.start(
         "alone", "reference_engine", "--role", "both", "--model", model, *ENGINE_FLAGS))
-    references = send_all(alone.addresses["listen"], name, None)
+    references = send_all(alone.addresses["listen"], name, rounds, quiet=True)
     alone.process.send_signal(signal.SIGTERM)
     alone.process.wait()
     programs.started.remove(alone)
@@ -294,6 +296,8 @@ def parse_options():
     parser.add_argument("--decoders", type=count, default=1, metavar="N")
     parser.add_argument("--keep", action="store_true", help="leave it running until Ctrl-C")
     parser.add_argument("--model", help="a model of your own: FILE.gguf or random:…")
+    parser.add_argument("--prompts", type=Path, default=PROMPTS, metavar="FOLDER",
+                        help="a relay.txt and a harbour.txt of your own")
     parser.add_argument("--build-folder", type=Path,
                         help="with --model: use this build, do not build")
     return parser.parse_args()
@@ -317,7 +321,7 @@ def main():
         print(f"== starting {options.prefillers} prefiller(s), {options.decoders} decoder(s) and "
               "a router", flush=True)
         router, engines = start_cluster(programs, model, options.prefillers, options.decoders)
-        good = compare(programs, model, model_line, router)
+        good = compare(programs, model, model_line, router, options.prompts)
         print(f"== {time.monotonic() - started:.0f} s", flush=True)
         if options.keep:
             keep_running(programs, router, engines)

@@ -1,0 +1,125 @@
+"""The quickstart's driver: what it says, when it is content, and that it leaves nothing behind."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+import json
+from pathlib import Path
+
+import pytest
+
+from baton import BUILD, MODEL, scaled, wait_for
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+sys.path.append(str(EXAMPLES))
+import quickstart  # noqa: E402
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts the driver with two prompts of a few hundred tokens."""
+    (tmp_path / "relay.txt").write_text("Hand it on while you run. " * 8)
+    (tmp_path / "harbour.txt").write_text("One deck after another, one cart after another. " * 16)
+    started = []
+
+    def start(*arguments):
+        driver = subprocess.Popen(
+            [sys.executable, EXAMPLES / "quickstart.py", "--model", MODEL, "--build-folder", BUILD,
+             "--prompts", tmp_path, *arguments],
+            stdin=subprocess.DEVNULL, stdout=open(tmp_path / "out", "wb"),
+            stderr=subprocess.STDOUT, start_new_session=True)
+        driver.said = lambda: (tmp_path / "out").read_text()
+        started.append(driver)
+        return driver
+    yield start
+    for driver in started:
+        if driver.poll() is None:
+            driver.kill()
+            driver.wait()
+
+
+def programs_of(driver):
+    """Process ids of what the driver has started and still runs."""
+    children = Path(f"/proc/{driver.pid}/task/{driver.pid}/children")
+    return [int(pid) for pid in children.read_text().split()]
+
+
+def gone(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def wait_said(driver, text):
+    def said():
+        assert driver.poll() is None, driver.said()
+        return text in driver.said()
+    wait_for(said, scaled(60), f"the driver says {text!r}")
+
+
+@pytest.mark.parametrize("prefillers, decoders", [(1, 1), (2, 2)])
+def test_all_tokens_equal(start, prefillers, decoders):
+    driver = start("--prefillers", str(prefillers), "--decoders", str(decoders))
+    assert driver.wait(scaled(60)) == 0, driver.said()
+    said = driver.said()
+    rows = re.findall(r"^(.*\S) +(\d+) +(\d+) +(\d+\.\d\d) +(\w+) .* (\d+)/(\d+)$", said, re.MULTILINE)
+    names = [batch.name for batch in sum(quickstart.requests(quickstart.PROMPTS), [])]
+    assert [row[0].strip() for row in rows] == names
+    for _, prompt_tokens, computed, megabytes, transport, equal, tokens in rows:
+        assert int(prompt_tokens) > 1 and float(megabytes) > 0
+        assert (computed, transport) == ("1", "local")
+        assert equal == tokens
+    assert f"{len(names)} of {len(names)} prompts" in said
+
+
+def answer(tokens, end="committed", computed=1):
+    return quickstart.Answer(tokens=tokens, handoff={"end": end, "prompt_tokens_computed": computed})
+
+
+@pytest.mark.parametrize("got, good", [
+    (answer([1, 2, 3]), True),
+    (answer([1, 2, 4]), False),
+    (answer([1, 2]), False),
+    (answer([]), False),
+    (answer([1, 2, 3], computed=3), False),
+    (answer([1, 2, 3], end="failed"), False),
+    (quickstart.Answer(tokens=[1, 2, 3]), False),
+])
+def test_what_it_takes_to_be_content(got, good):
+    assert quickstart.is_good(got, answer([1, 2, 3])) == good
+    assert not quickstart.is_good(answer([]), answer([]))
+
+
+def test_keep_answers_and_ctrl_c_stops_everything(start):
+    driver = start("--keep")
+    wait_said(driver, "Ctrl-C stops everything")
+    programs = programs_of(driver)
+    assert len(programs) == 3
+    address = re.search(r"curl -N (http://\S+)/v1/chat", driver.said()).group(1)
+    with urllib.request.urlopen(f"{address}/v1/models", timeout=scaled(10)) as response:
+        assert json.load(response)["data"]
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(scaled(20)) == 130
+    assert all(gone(pid) for pid in programs)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_in_the_middle(start, number):
+    driver = start()
+    wait_said(driver, "== answers")
+    programs = programs_of(driver)
+    assert programs
+    driver.send_signal(number)
+    assert driver.wait(scaled(20)) == (-number if number == signal.SIGKILL else 130)
+    wait_for(lambda: all(gone(pid) for pid in programs), scaled(10), "its programs are gone")
+
+
+def test_a_program_that_cannot_start_is_named(start):
+    driver = start("--model", "random:layers=many")
+    assert driver.wait(scaled(20)) == 1
+    assert "prefill-1 ended with exit code 2" in driver.said()
+    assert "many" in driver.said()
