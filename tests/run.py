@@ -107,6 +107,11 @@ def run_ctest(build, env, pattern, prefix):
                "--output-on-failure", "--no-tests=ignore", "--output-junit", junit]
     if pattern:
         command += ["-R", pattern]
+        listed = subprocess.run([str(word) for word in [*command, "--show-only"]],
+                                stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        if "RegularExpression" in listed.stderr:
+            note(f"ctest does not know this kind of regular expression: {pattern}")
+            return Count(failed=1)
     return counted([str(word) for word in command], junit, CTEST_LIMIT_S, env)
 
 
