@@ -170,7 +170,8 @@ class Api:
         return self.request("POST", path, body, headers)
 
     def stream(self, path, body):
-        return Stream(*self._send("POST", path, {**body, "stream": True}, None))
+        body = {"stream_options": {"include_usage": True}, **body, "stream": True}
+        return Stream(*self._send("POST", path, body, None))
 
     def complete(self, prompt, max_tokens=24, **fields):
         return self.post("/v1/completions", self.completion(prompt, max_tokens, **fields))

@@ -61,9 +61,9 @@ def test_not_a_request(api, body):
     ("prompt", {"a": 1}), ("prompt", 7), ("prompt", None), ("prompt", True), ("prompt", []),
     ("prompt", ""), ("prompt", [1, "two"]), ("prompt", [-1]), ("prompt", [10**12]),
     ("prompt", [1.5]), ("prompt", [[1], ["x"]]),
-    ("model", 7), ("model", None), ("model", []),
+    ("model", 7), ("model", []),
     ("max_tokens", "ten"), ("max_tokens", -1), ("max_tokens", 10**18), ("max_tokens", 1e300),
-    ("max_tokens", 1.5), ("max_tokens", 1_000_000), ("max_tokens", []),
+    ("max_tokens", 1.5), ("max_tokens", []),
     ("temperature", "hot"), ("temperature", -0.1), ("temperature", 1e9), ("temperature", {}),
     ("top_p", 0), ("top_p", 1.1), ("top_p", "most"),
     ("stream", "yes"), ("stream", 3),
@@ -71,13 +71,22 @@ def test_not_a_request(api, body):
     ("stop", 7), ("stop", [7]), ("stop", ["a"] * 1000),
     ("ignore_eos", "no"), ("return_token_ids", 2),
     ("kv_transfer_params", "x"), ("kv_transfer_params", {"baton": 7}),
-    ("kv_transfer_params", {"baton": {"handoff": "not-a-uuid", "attempt": 1, "role": "decode"}}),
 ], ids=lambda value: json.dumps(value)[:40].replace("/", "_"))
 def test_a_wrong_field_is_named(shared, field, value):
     """By the engine; the router knows few fields and passes its answer on."""
     api = shared["alone"].api
-    assert_refused(api.post(COMPLETIONS, valid(api, **{field: value})),
-                   404 if field == "model" and isinstance(value, str) else 400, field)
+    assert_refused(api.post(COMPLETIONS, valid(api, **{field: value})), 400, field)
+
+
+def test_more_than_the_context_holds(shared):
+    api = shared["alone"].api
+    assert_refused(api.post(COMPLETIONS, valid(api, max_tokens=1_000_000)), 400, "4096", "1000000")
+
+
+def test_a_handoff_without_a_proper_id(shared):
+    api = shared["cluster"].decoder.api
+    params = {"baton": {"handoff": "not-a-uuid", "attempt": 1, "role": "decode"}}
+    assert_refused(api.post(COMPLETIONS, valid(api, kv_transfer_params=params)), 400, "not-a-uuid")
 
 
 @pytest.mark.parametrize("field, value", [
@@ -90,7 +99,7 @@ def test_the_routers_client_gets_the_same(shared, field, value):
 
 
 @pytest.mark.parametrize("messages", [
-    None, [], "hello", {}, [7], [{}], [{"role": "user"}], [{"content": "x"}],
+    None, [], "hello", {}, [7], [{}], [{"content": "x"}],
     [{"role": 7, "content": "x"}], [{"role": "user", "content": 7}],
     [{"role": "user", "content": {"a": "b"}}],
 ], ids=lambda value: json.dumps(value)[:40])
@@ -216,12 +225,17 @@ ENGINE = ["--role", "both", "--listen", "127.0.0.1:0"]
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["--no-such-flag"], ["--no-such-flag"]),
+    ([*ENGINE, "--model", MODEL, "--no-such-flag"], ["--no-such-flag"]),
     ([*ENGINE, "--model", MODEL, "--kv-blocks", "many"], ["many"]),
     ([*ENGINE, "--model", MODEL, "--kv-blocks", "-1"], ["kv-blocks"]),
     ([*ENGINE, "--model", MODEL, "--kv-blocks", "0"], ["kv-blocks"]),
     ([*ENGINE, "--model", MODEL, "--block-tokens", "0"], ["block-tokens"]),
-    ([*ENGINE, "--model", MODEL, "--block-tokens", "16", "--chunk-tokens", "40"], ["chunk-tokens"]),
+    (["--role", "decode", "--listen", "127.0.0.1:0", "--node", "127.0.0.1:0", "--model", MODEL,
+      "--block-tokens", "16", "--chunk-tokens", "40"], ["chunk-tokens"]),
+    (["--role", "decode", "--listen", "127.0.0.1:0", "--node", "127.0.0.1:0", "--model", MODEL,
+      "--retain", "--transient"], ["--retain", "--transient"]),
+    (["--role", "decode", "--listen", "127.0.0.1:0", "--node", "nowhere", "--model", MODEL],
+     ["nowhere"]),
     ([*ENGINE, "--model", MODEL, "--threads", "0"], ["threads"]),
     ([*ENGINE, "--model", "random:layers=four"], ["layers"]),
     ([*ENGINE, "--model", "random:layer=4"], ["layer", "layers"]),
@@ -232,18 +246,23 @@ ENGINE = ["--role", "both", "--listen", "127.0.0.1:0"]
     (["--role", "neither", "--model", MODEL, "--listen", "127.0.0.1:0"], ["neither"]),
     (["--role", "both", "--model", MODEL, "--listen", "127.0.0.1"], ["127.0.0.1"]),
     (["--role", "both", "--model", MODEL, "--listen", "127.0.0.1:99999"], ["99999"]),
-    (["--role", "prefill", "--model", MODEL, "--listen", "127.0.0.1:0"], ["--node"]),
 ], ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else None)
 def test_wrong_engine_flags(arguments, words):
     assert_one_clear_line(run_to_its_end("reference_engine", *arguments), *words)
 
 
+LEGS = ["--prefill", "http://127.0.0.1:1=127.0.0.1:2@127.0.0.1:3",
+        "--decode", "http://127.0.0.1:4=127.0.0.1:5@127.0.0.1:6"]
+
+
 @pytest.mark.parametrize("arguments, words", [
-    (["--no-such-flag"], ["--no-such-flag"]),
-    (["--listen", "127.0.0.1:0"], ["--decode"]),
-    (["--listen", "127.0.0.1:0", "--prefill", "nonsense", "--decode", "nonsense"], ["nonsense"]),
-    (["--listen", "127.0.0.1:0", "--prefill", "http://127.0.0.1:1=127.0.0.1:2@127.0.0.1:3",
-      "--decode", "http://127.0.0.1:1=@"], ["http://127.0.0.1:1=@"]),
+    ([*LEGS, "--no-such-flag"], ["--no-such-flag"]),
+    ([], ["--prefill"]),
+    (LEGS[:2], ["--decode"]),
+    (["--prefill", "nonsense", *LEGS[2:]], ["nonsense"]),
+    ([*LEGS[:2], "--decode", "http://127.0.0.1:1=@"], ["http://127.0.0.1:1=@"]),
+    ([*LEGS, "--policy", "best"], ["best"]),
+    ([*LEGS, "--budget-ms", "-1"], ["budget-ms"]),
 ], ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else None)
 def test_wrong_router_flags(arguments, words):
     assert_one_clear_line(run_to_its_end("baton-router", *arguments), *words)
