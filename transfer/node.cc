@@ -181,12 +181,12 @@ Status Node::Impl::start_sending(SendRequest request, std::vector<HostPort> peer
   const HandoffRole role = request.with_peer ? HandoffRole::kSender : HandoffRole::kHolder;
   BATON_RETURN_IF_ERROR(core_.registry.claim(role, request.handoff, now()));
   boost::asio::post(
-      core_.io, [this, request = std::move(request), peer = std::move(peer), feed = std::move(feed),
-                 on_released = std::move(on_released)]() mutable {
+      core_.io, [this, role, request = std::move(request), peer = std::move(peer),
+                 feed = std::move(feed), on_released = std::move(on_released)]() mutable {
         const HandoffAttempt handoff = request.handoff;
         auto sending = std::make_shared<Sending>(core_, std::move(request), std::move(feed),
                                                  std::move(on_released), sending_gone());
-        sendings_[handoff] = sending;
+        (role == HandoffRole::kSender ? sendings_ : holdings_)[handoff] = sending;
         sending->start();
         if (stopping_)
           return sending->shutdown(Status(Code::kUnavailable, "the node is shutting down"));
