@@ -7,7 +7,8 @@ from faults import Hold, in_background, receiving, wait_receiving
 def test_layer_0_is_verified_before_the_last_layer_is_handed_over(baton, alone, tmp_path):
     hold = Hold(tmp_path / "hold")
     last = LAYERS - 1
-    cluster = baton.cluster(prefill={"program": "tests/faulty_engine", "hold": hold.at_layer(last)})
+    cluster = baton.cluster(prefill={"program": "tests/faulty_engine", "hold": hold.at_layer(last),
+                                     "prefill_chunk": 512})
     prompt = prompt_of(300)
     with in_background(lambda: cluster.complete(prompt)) as request:
         entry = wait_receiving(cluster.decoder, layer=0)
