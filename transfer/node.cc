@@ -288,9 +288,12 @@ void Node::Impl::on_up(const std::shared_ptr<control::Peer>& peer) {
 }
 
 void Node::Impl::on_stalled(control::Peer& peer) {
-  if (const auto link = link_of(peer))
-    end_handoffs_of(
-        *link, Status(Code::kUnavailable, "node " + link->node() + " has missed its heartbeats"));
+  const auto link = link_of(peer);
+  if (!link) return;
+  const Status why(Code::kUnavailable, "node " + link->node() + " has missed its heartbeats");
+  // The connection stands: a peer that was only stopped hears, when it goes on, that this is over.
+  for (const auto& sending : sendings_of(*link)) sending->abort(protocol::End::kFailed, why);
+  for (const auto& receiving : receivings_of(*link)) receiving->sender_failed(why);
 }
 
 void Node::Impl::on_resumed(control::Peer& peer) {
@@ -302,20 +305,25 @@ void Node::Impl::on_down(control::Peer& peer, const Status& why) {
   if (!link) return;
   links_.erase(&peer);
   log::info("peer down node={} why=\"{}\"", link->node(), why.message());
-  end_handoffs_of(*link, Status(Code::kUnavailable, "the connection to node " + link->node() +
-                                                        " ended: " + why.message()));
+  const Status lost(Code::kUnavailable,
+                    "the connection to node " + link->node() + " ended: " + why.message());
+  for (const auto& sending : sendings_of(*link)) sending->peer_lost(lost);
+  for (const auto& receiving : receivings_of(*link)) receiving->peer_lost(lost);
   link->down(why);
 }
 
-void Node::Impl::end_handoffs_of(const PeerLink& link, const Status& why) {
-  std::vector<std::shared_ptr<Sending>> sendings;
+std::vector<std::shared_ptr<Sending>> Node::Impl::sendings_of(const PeerLink& link) const {
+  std::vector<std::shared_ptr<Sending>> out;
   for (const auto& [handoff, sending] : sendings_)
-    if (sending->link() == &link) sendings.push_back(sending);
-  for (const auto& sending : sendings) sending->peer_lost(why);
-  std::vector<std::shared_ptr<Receiving>> receivings;
+    if (sending->link() == &link) out.push_back(sending);
+  return out;
+}
+
+std::vector<std::shared_ptr<Receiving>> Node::Impl::receivings_of(const PeerLink& link) const {
+  std::vector<std::shared_ptr<Receiving>> out;
   for (const auto& [handoff, receiving] : receivings_)
-    if (receiving->link() == &link) receivings.push_back(receiving);
-  for (const auto& receiving : receivings) receiving->peer_lost(why);
+    if (receiving->link() == &link) out.push_back(receiving);
+  return out;
 }
 
 // --- messages and segments

@@ -66,7 +66,8 @@ class Node::Impl final : public control::PeerEvents {
   void on_new_receiving(const std::shared_ptr<PeerLink>& link, const protocol::Message& message,
                         const HandoffAttempt& handoff);
   void on_fetch(const std::shared_ptr<PeerLink>& link, const protocol::Fetch& fetch);
-  void end_handoffs_of(const PeerLink& link, const Status& why);
+  std::vector<std::shared_ptr<Sending>> sendings_of(const PeerLink& link) const;
+  std::vector<std::shared_ptr<Receiving>> receivings_of(const PeerLink& link) const;
   std::shared_ptr<Receiving> make_receiving(const HandoffAttempt& handoff);
   Sending::OnGone sending_gone();
   void finish_stop_if_idle();

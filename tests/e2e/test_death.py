@@ -57,6 +57,8 @@ class Rounds:
         assert_right_or_clear(answer, self.alone(prompt))
 
     def settle(self):
+        wait_for(lambda: self.cluster.router.metrics().value("baton_router_instance_healthy")
+                 == len(self.cluster.engines), scaled(10), "the router has all of them back")
         self.cluster.wait_idle()
         wait_handed_off(self.cluster, self.warm, self.alone(self.warm))
 
@@ -131,8 +133,8 @@ def test_decoder_is_killed_after_its_first_token(baton, alone, tmp_path):
         stream = r.cluster.router.api.stream_completion(prompt, max_tokens=400)
         assert stream.status == 200
         next(stream)  # its first token
-        busy = wait_for(lambda: next((d for d in r.cluster.decoders if d.metrics().value(
-            "baton_engine_running_sequences") > 0), None), scaled(10), "a decoder is decoding")
+        busy = next(d for d in r.cluster.decoders
+                    if d.ready["listen"] in stream.headers["x-baton-decoder"])
         busy.kill()
         answer = stream.read()
         assert_right_or_clear(answer, alone(prompt, 400)) if answer.status == 200 else None
