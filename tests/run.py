@@ -54,8 +54,10 @@ def note(text):
 
 
 def run(command, env=None, limit_s=None):
-    """Runs in a process group of its own, so that an end by time or Ctrl-C takes all of it along."""
-    process = subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True)
+    """Runs in a process group of its own, so that an end by time or Ctrl-C takes all of it along;
+    it ends too if this program is killed."""
+    process = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *map(str, command)], cwd=ROOT,
+                               env=env, start_new_session=True)
     try:
         return process.wait(timeout=limit_s)
     except BaseException as error:
@@ -69,6 +71,10 @@ def run(command, env=None, limit_s=None):
             note(f"ended after {limit_s} s: {' '.join(map(str, command))}")
             return 124
         raise
+
+
+def interrupt(number, frame):
+    raise KeyboardInterrupt
 
 
 def count_junit(path):
@@ -185,6 +191,8 @@ def main():
                         help="only tests whose name matches")
     options = parser.parse_args()
 
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
     started = time.monotonic()
     rows = {"static": run_static(options.filter)}
     for preset in options.preset or BUILD_FOLDERS:
@@ -199,4 +207,8 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("stopped")
+        sys.exit(130)
