@@ -275,6 +275,8 @@ void Receiving::on_message(const std::shared_ptr<PeerLink>& link,
     compute_us_ = sent->compute_us;
     goodput_ = sent->goodput;
   }
+  if (std::holds_alternative<protocol::Offer>(message) && offer_came_at_ == TimePoint{})
+    offer_came_at_ = now();
   Effects effects;
   machine_.on_message(now(), message, effects);
   apply(std::move(effects));
@@ -367,12 +369,15 @@ uint32_t Receiving::leading_tokens() const {
   return tokens;
 }
 
-std::optional<double> Receiving::share_of_bound(Duration measured) const {
-  if (end_ != End::kCommitted || goodput_ == 0 || compute_us_ == 0 || measured <= Duration::zero())
-    return std::nullopt;
+// max(C,T) + min(C,T)/L over the measured time: C the engine's compute, T the bytes at the pair's
+// best recent goodput.
+std::optional<double> Receiving::share_of_bound() const {
+  if (end_ != End::kCommitted || goodput_ == 0 || compute_us_ == 0) return std::nullopt;
   const double c = static_cast<double>(compute_us_) * 1e-6;
   const double t = static_cast<double>(machine_.verified_bytes()) / static_cast<double>(goodput_);
-  return (std::max(c, t) + std::min(c, t) / layers()) / to_seconds(measured);
+  // The OFFER leaves when compute begins, but may come late: compute is part of what was measured.
+  const double measured = std::max(to_seconds(ended_at_ - offer_came_at_), c);
+  return (std::max(c, t) + std::min(c, t) / layers()) / measured;
 }
 
 void Receiving::settle() {
@@ -412,7 +417,7 @@ HandoffReport Receiving::report() const {
     if (held_chunks_[c]) report.held_tokens += machine_.segments().tokens_of_chunk(c);
   if (offered_at_ != TimePoint{}) {
     report.first_offer = offered_at_ - created_at_;
-    report.share_of_bound = share_of_bound(ended_at_ - offered_at_);
+    report.share_of_bound = share_of_bound();
   }
   report.total = (end_ ? ended_at_ : now()) - created_at_;
   return report;

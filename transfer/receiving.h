@@ -77,7 +77,7 @@ class Receiving : public std::enable_shared_from_this<Receiving> {
   void apply(protocol::Effects effects);
   void ended(protocol::End end, const Status& why);
   uint32_t leading_tokens() const;
-  std::optional<double> share_of_bound(Duration measured) const;
+  std::optional<double> share_of_bound() const;
   void settle();
   void arm_timer();
   void publish_state(LoadState state, uint32_t tokens, Status why);
@@ -113,7 +113,8 @@ class Receiving : public std::enable_shared_from_this<Receiving> {
 
   TimePoint created_at_;
   TimePoint contacted_at_{};
-  TimePoint offered_at_{};
+  TimePoint offer_came_at_{};  // from the peer
+  TimePoint offered_at_{};     // to the engine
   TimePoint ended_at_{};
   Duration copy_time_{};
   uint64_t compute_us_ = 0;  // as the sender's last SENT says
