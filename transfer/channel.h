@@ -94,7 +94,8 @@ class Channel {
   using PublishDone = std::function<void(const Status&)>;
   virtual Status publish(const SegmentHeader& header, Staging staging, PublishDone done) = 0;
 
-  // Sends bytes that lie in a slot of this node; `slot` is kept until `done`.
+  // Sends bytes that lie in a slot of this node; `slot` is kept until `done`. Errors:
+  // kResourceExhausted while too much is published and not consumed (on_staging follows).
   virtual Status publish(const SegmentHeader& header, SlotRef slot, size_t offset,
                          PublishDone done) = 0;
 
