@@ -31,9 +31,8 @@ class Rounds:
                         "prefill_chunk": STEP}
         self.cluster = baton.cluster(decoders=decoders, prefill=self.prefill,
                                      router={"budget_ms": BUDGET_MS, "health_period_ms": 200})
-        self.warm = prompt_of(20)
         self.hold.lift()
-        wait_handed_off(self.cluster, self.warm, alone(self.warm))
+        self.settle()
 
     def held_request(self, send):
         """Sends a request, lets some steps pass and returns (its future's context, prompt, the
@@ -60,7 +59,11 @@ class Rounds:
         wait_for(lambda: self.cluster.router.metrics().value("baton_router_instance_healthy")
                  == len(self.cluster.engines), scaled(10), "the router has all of them back")
         self.cluster.wait_idle()
-        wait_handed_off(self.cluster, self.warm, self.alone(self.warm))
+        prompt = prompt_of(20, seed=self.random.random())
+        wait_handed_off(self.cluster, prompt, self.alone(prompt))
+        # A prefiller that had the chunks already computes on after its decoder has answered.
+        wait_for(lambda: all(each.metrics().value("baton_engine_requests") == 0
+                             for each in self.cluster.engines), scaled(10), "no engine computes")
 
 
 def test_prefiller_is_killed(baton, alone, tmp_path):

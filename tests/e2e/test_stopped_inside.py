@@ -15,7 +15,7 @@ def stopped(engine):
 
 def others(cluster, alone, count, seed):
     """Requests that want the blocks, slots and staging memory of whoever stands still."""
-    prompts = [prompt_of(150 + 40 * i, seed=(seed, i).__repr__()) for i in range(count)]
+    prompts = [prompt_of(150 + 40 * i, seed=1000 * seed + i) for i in range(count)]
     expected = [alone(prompt) for prompt in prompts]
     for answer, tokens in zip(together([lambda p=p: cluster.complete(p) for p in prompts]), expected):
         assert_right_or_clear(answer, tokens)
