@@ -48,7 +48,7 @@ def scaled(seconds):
 
 def prompt_of(tokens, seed=0):
     """A prompt of that many tokens (bytes), different for each (tokens, seed)."""
-    return random.Random(tokens * 1_000_003 + seed).choices(range(256), k=tokens)
+    return random.Random(f"{tokens} {seed}").choices(range(256), k=tokens)
 
 
 def wait_for(condition, seconds, what):
