@@ -1,0 +1,192 @@
+// Who is connected, and which handoff a message or a segment belongs to.
+#include "transfer/base/log.h"
+#include "transfer/node_impl.h"
+
+namespace baton {
+
+void Node::Impl::connect(const HostPort& peer,
+                         std::function<void(Result<std::shared_ptr<PeerLink>>)> done) {
+  control_->connect(
+      peer, [this, done = std::move(done)](Result<std::shared_ptr<control::Peer>> connected) {
+        if (!connected.ok()) return done(connected.status());
+        const std::shared_ptr<PeerLink> link = link_of(**connected);
+        if (!link) return done(Status(Code::kUnavailable, "the peer went away"));
+        if (!link->usable())
+          return done(
+              Status(Code::kUnavailable, "node " + link->node() + " has missed its heartbeats"));
+        done(link);
+      });
+}
+
+std::shared_ptr<PeerLink> Node::Impl::link_of(control::Peer& peer) {
+  const auto it = links_.find(&peer);
+  return it == links_.end() ? nullptr : it->second;
+}
+
+void Node::Impl::on_up(const std::shared_ptr<control::Peer>& peer) {
+  auto link = std::make_shared<PeerLink>(
+      core_, peer, [this](PeerLink& from, const SegmentHeader& header, ReceivedBytes payload) {
+        on_segment(from, header, std::move(payload));
+      });
+  links_[peer.get()] = link;
+  log::info("peer up node={}", link->node());
+  link->open(*local_);
+}
+
+void Node::Impl::on_stalled(control::Peer& peer) {
+  const auto link = link_of(peer);
+  if (!link) return;
+  const Status why(Code::kUnavailable, "node " + link->node() + " has missed its heartbeats");
+  // The connection stands: a peer that was only stopped hears, when it goes on, that this is over.
+  for (const auto& sending : sendings_of(*link)) sending->abort(protocol::End::kFailed, why);
+  for (const auto& receiving : receivings_of(*link)) receiving->sender_failed(why);
+}
+
+void Node::Impl::on_resumed(control::Peer& peer) {
+  log::info("peer resumed node={}", peer.hello().node);
+}
+
+void Node::Impl::on_down(control::Peer& peer, const Status& why) {
+  const auto link = link_of(peer);
+  if (!link) return;
+  links_.erase(&peer);
+  log::info("peer down node={} why=\"{}\"", link->node(), why.message());
+  const Status lost(Code::kUnavailable,
+                    "the connection to node " + link->node() + " ended: " + why.message());
+  for (const auto& sending : sendings_of(*link)) sending->peer_lost(lost);
+  for (const auto& receiving : receivings_of(*link)) receiving->peer_lost(lost);
+  link->down(why);
+}
+
+std::vector<std::shared_ptr<Sending>> Node::Impl::sendings_of(const PeerLink& link) const {
+  std::vector<std::shared_ptr<Sending>> out;
+  for (const auto& [handoff, sending] : sendings_)
+    if (sending->link() == &link) out.push_back(sending);
+  return out;
+}
+
+std::vector<std::shared_ptr<Receiving>> Node::Impl::receivings_of(const PeerLink& link) const {
+  std::vector<std::shared_ptr<Receiving>> out;
+  for (const auto& [handoff, receiving] : receivings_)
+    if (receiving->link() == &link) out.push_back(receiving);
+  return out;
+}
+
+// --- messages and segments
+
+void Node::Impl::on_message(control::Peer& peer, protocol::Message message) {
+  const std::shared_ptr<PeerLink> link = link_of(peer);
+  const HandoffAttempt* named = protocol::handoff_of(message);
+  if (!link || named == nullptr) return;
+  const HandoffAttempt handoff = *named;
+  if (const auto* fetch = std::get_if<protocol::Fetch>(&message)) return on_fetch(link, *fetch);
+  if (const auto it = receivings_.find(handoff); it != receivings_.end()) {
+    const std::shared_ptr<Receiving> receiving = it->second;
+    if (receiving->link() == nullptr || receiving->link() == link.get())
+      return receiving->on_message(link, message);
+    if (std::holds_alternative<protocol::Queued>(message) ||
+        std::holds_alternative<protocol::Offer>(message))
+      return link->send(
+          protocol::Refuse{handoff, protocol::RefuseReason::kDuplicate,
+                           "node " + receiving->link()->node() + " sends this handoff already"});
+  }
+  if (std::holds_alternative<protocol::Queued>(message) ||
+      std::holds_alternative<protocol::Offer>(message))
+    return on_new_receiving(link, message, handoff);
+  on_sender_message(link, message, handoff);
+}
+
+void Node::Impl::on_sender_message(const std::shared_ptr<PeerLink>& link,
+                                   const protocol::Message& message,
+                                   const HandoffAttempt& handoff) {
+  if (const auto it = sendings_.find(handoff);
+      it != sendings_.end() && it->second->link() == link.get())
+    return std::shared_ptr(it->second)->on_message(message);
+  if (!std::holds_alternative<protocol::Cancel>(message) &&
+      !std::holds_alternative<protocol::Failed>(message))
+    return;
+  // Nothing of it is left here (or not yet: then what comes later finds a tombstone), so nothing
+  // reads or writes.
+  const TimePoint at = now();
+  for (const HandoffRole role : {HandoffRole::kSender, HandoffRole::kReceiver})
+    if (!core_.registry.tombstone(role, handoff, at))
+      core_.registry.bury(role, handoff, protocol::End::kCancelled, at);
+  link->send(protocol::Drained{handoff});
+}
+
+void Node::Impl::on_new_receiving(const std::shared_ptr<PeerLink>& link,
+                                  const protocol::Message& message, const HandoffAttempt& handoff) {
+  using protocol::RefuseReason;
+  if (const auto end = core_.registry.tombstone(HandoffRole::kReceiver, handoff, now())) {
+    const RefuseReason reason =
+        *end == protocol::End::kCancelled ? RefuseReason::kCancelled : RefuseReason::kExpired;
+    return link->send(protocol::Refuse{
+        handoff, reason,
+        std::string("this attempt has ended already: ") + protocol::end_name(*end)});
+  }
+  if (stopping_)
+    return link->send(protocol::Refuse{handoff, RefuseReason::kShutdown, "shutting down"});
+  if (records_ >= core_.config.max_records)
+    return link->send(
+        protocol::Refuse{handoff, RefuseReason::kLimit,
+                         std::to_string(records_) +
+                             " offers wait for their request already, as many as this node keeps"});
+  ++records_;
+  make_receiving(handoff)->on_message(link, message);
+}
+
+std::shared_ptr<Receiving> Node::Impl::make_receiving(const HandoffAttempt& handoff) {
+  auto receiving = std::make_shared<Receiving>(core_, handoff, [this](Receiving& gone) {
+    if (!gone.claimed()) --records_;
+    receivings_.erase(gone.handoff());
+    finish_stop_if_idle();
+  });
+  receivings_[handoff] = receiving;
+  return receiving;
+}
+
+Sending::OnGone Node::Impl::sending_gone() {
+  return [this](Sending& gone) {
+    (gone.role() == HandoffRole::kSender ? sendings_ : holdings_).erase(gone.handoff());
+    finish_stop_if_idle();
+  };
+}
+
+void Node::Impl::on_fetch(const std::shared_ptr<PeerLink>& link, const protocol::Fetch& fetch) {
+  const protocol::GroupOffer group = core_.group();
+  std::vector<HostTier::Pin> pins;
+  uint32_t tokens = 0;
+  for (const ChunkKey& key : fetch.keys) {
+    std::optional<HostTier::Pin> pin = core_.tier->find({key, group.kv_group, group.head_group});
+    if (!pin || pin->chunk().order != group.order) break;
+    tokens += pin->chunk().tokens;
+    const bool tail = pin->chunk().tokens < core_.config.chunk_tokens;
+    pins.push_back(std::move(*pin));
+    if (tail) break;
+  }
+  if (pins.empty()) return link->send(protocol::Miss{fetch.handoff});
+  if (const Status claimed = core_.registry.claim(HandoffRole::kSender, fetch.handoff, now());
+      !claimed.ok())
+    return link->send(
+        protocol::Refuse{fetch.handoff, protocol::RefuseReason::kDuplicate, claimed.message()});
+  SendRequest request{.handoff = fetch.handoff,
+                      .deadline = now() + std::chrono::milliseconds(fetch.budget_ms),
+                      .tokens = tokens,
+                      .keys = {fetch.keys.begin(), fetch.keys.begin() + pins.size()}};
+  auto sending =
+      std::make_shared<Sending>(core_, std::move(request), std::move(pins), sending_gone());
+  sendings_[fetch.handoff] = sending;
+  sending->start();
+  sending->connected(link);
+  if (const auto held = holdings_.find(fetch.handoff); held != holdings_.end())
+    std::shared_ptr(held->second)->end_lease();
+}
+
+void Node::Impl::on_segment(PeerLink& link, const SegmentHeader& header, ReceivedBytes payload) {
+  const auto it = receivings_.find(header.handoff);
+  if (it == receivings_.end() || it->second->link() != &link)
+    return core_.node_metrics.segment_dropped("unknown_handoff");
+  std::shared_ptr(it->second)->on_segment(header, std::move(payload));
+}
+
+}  // namespace baton

@@ -1,0 +1,113 @@
+// Accepting an offer: what the host tier holds is copied and verified first, the rest is asked for.
+#include <algorithm>
+
+#include "transfer/base/log.h"
+#include "transfer/receiving.h"
+
+namespace baton {
+
+using protocol::Effects;
+
+void Receiving::begin_accept() {
+  accepting_ = true;
+  const KvMemory& kv = core_.config.kv;
+  const uint64_t room = uint64_t{blocks_.size()} * kv.layout.block_tokens;
+  const bool valid = std::all_of(blocks_.begin(), blocks_.end(),
+                                 [&](uint32_t block) { return block < kv.blocks; });
+  if (room < request_.tokens || !valid) {
+    Effects effects;
+    machine_.refuse(now(), protocol::RefuseReason::kNoRoom,
+                    "the engine's block table has room for " + std::to_string(room) +
+                        " tokens, the prompt has " + std::to_string(request_.tokens) +
+                        (valid ? "" : "; it names a block beyond the cache"),
+                    effects);
+    return apply(std::move(effects));
+  }
+  publish_state(LoadState::kLoading, 0, {});
+  const uint32_t chunks = machine_.segments().chunks();
+  held_chunks_.assign(chunks, false);
+  for (uint32_t c = 0; c < chunks; ++c) {
+    if (machine_.segments().first_token_of_chunk(c) + machine_.segments().tokens_of_chunk(c) <=
+        held_tokens_)
+      continue;
+    if (std::optional<HostTier::Pin> pin = core_.tier->find(chunk_id(c));
+        pin && pin->chunk().tokens == machine_.segments().tokens_of_chunk(c))
+      local_loads_.push_back({std::move(*pin), c, 0});
+  }
+  load_next();
+}
+
+void Receiving::load_next() {
+  if (end_) local_loads_.clear();
+  if (local_loads_.empty()) {
+    if (!end_) accept();
+    return settle();
+  }
+  auto load = std::make_shared<LocalLoad>(std::move(local_loads_.front()));
+  local_loads_.pop_front();
+  const Chunk& chunk = load->pin.chunk();
+  ++local_copies_;
+  core_.copier->scatter(target({0, load->chunk, static_cast<uint16_t>(load->layer)}), chunk.order,
+                        NodeCore::seed(chunk.id, load->layer, chunk.segment_bytes),
+                        chunk.slot.bytes().data() + load->layer * chunk.segment_bytes,
+                        first_wanted_token(load->chunk),
+                        [self = shared_from_this(), load](Checksum checksum) {
+                          --self->local_copies_;
+                          self->loaded(std::move(*load), checksum);
+                        });
+}
+
+void Receiving::loaded(LocalLoad load, Checksum checksum) {
+  const Chunk& chunk = load.pin.chunk();
+  core_.node_metrics.copied(NodeMetrics::Copy::kTierLoad, chunk.segment_bytes);
+  if (checksum != chunk.checksums[load.layer]) {
+    // A miss: the chunk leaves the tier and comes from the sender instead.
+    core_.node_metrics.checksum_failure("host");
+    log::error("a chunk of the host tier does not verify chunk={} layer={}", chunk.id.key.to_hex(),
+               load.layer);
+    const ChunkId id = chunk.id;
+    load.pin = {};
+    core_.tier->erase(id);
+  } else if (++load.layer == layers()) {
+    held_chunks_[load.chunk] = true;
+    pins_.push_back(std::move(load.pin));
+  } else {
+    local_loads_.push_front(std::move(load));
+  }
+  load_next();
+}
+
+void Receiving::accept() {
+  Effects effects;
+  const TimePoint at = now();
+  core_.node_metrics.stage(NodeMetrics::Stage::kOffer, to_seconds(at - offered_at_));
+  machine_.accept(at,
+                  {.held_tokens = held_tokens_,
+                   .held_chunks = held_chunks_,
+                   .window_bytes = core_.config.window_bytes},
+                  effects);
+  for (uint16_t l = 0; l < layers(); ++l) {
+    if (!machine_.layer_complete(l)) continue;
+    layer_told_[l] = true;
+    feed_->layer_complete(l);
+  }
+  apply(std::move(effects));
+}
+
+KvSegment Receiving::target(const protocol::SegmentId& id) const {
+  return core_.segment(id.layer, blocks_, machine_.segments().first_token_of_chunk(id.chunk),
+                       machine_.segments().tokens_of_chunk(id.chunk));
+}
+
+// Tokens before it are the engine's own already: verified, not written.
+uint32_t Receiving::first_wanted_token(uint32_t chunk) const {
+  const uint32_t first = machine_.segments().first_token_of_chunk(chunk);
+  if (held_tokens_ <= first) return 0;
+  uint32_t wanted = std::min(held_tokens_ - first, machine_.segments().tokens_of_chunk(chunk));
+  // An opaque block is written whole.
+  if (core_.config.kv.layout.opaque_block_bytes != 0)
+    wanted -= wanted % core_.config.kv.layout.block_tokens;
+  return wanted;
+}
+
+}  // namespace baton
