@@ -21,9 +21,9 @@ EngineCore::EngineCore(Llama& model, KvCache& cache, EngineConfig config, KvTran
                                    "Sequences that gave up their blocks to an older one")),
       steps_(metrics.counter("baton_engine_steps_total", "Forward passes")),
       running_gauge_(
-          metrics.gauge("baton_engine_requests", "Requests in the engine", {{"state", "running"}})),
+          metrics.gauge("baton_engine_running_sequences", "Requests that hold blocks and compute")),
       waiting_gauge_(
-          metrics.gauge("baton_engine_requests", "Requests in the engine", {{"state", "waiting"}})),
+          metrics.gauge("baton_engine_waiting_sequences", "Requests that have not begun")),
       free_blocks_gauge_(metrics.gauge("baton_engine_free_kv_blocks", "KV blocks nobody holds")),
       metrics_(metrics) {
   set_gauges();

@@ -85,7 +85,7 @@ void KvCache::free(std::span<const uint32_t> blocks) {
     BATON_CHECK(block < allocated_.size() && allocated_[block], "freeing a block nobody holds");
     allocated_[block] = false;
     poison(block);
-    // At the front half of the list, so that a block rarely returns to whom it just left.
+    // Into the middle of the list, so that a block rarely returns to whom it just left.
     free_.push_back(block);
     std::swap(free_.back(), free_[free_.size() / 2]);
   }
