@@ -12,6 +12,8 @@
 // kLoaded and kFailed are reported only when nothing writes to the blocks any more: no further
 // waiting is needed before the engine computes into them.
 //
+// The node outlives its sessions.
+//
 // Threads: create, accept, refuse, done, abort, poll are called by one engine thread at a time
 // (any; externally synchronised); wait_layer by any thread. on_change and on_released run on the
 // progress thread and must not block or call back into the session.

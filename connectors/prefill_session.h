@@ -11,6 +11,8 @@
 // transfer. Whatever becomes of the handoff, the engine goes on computing; it learns the end from
 // report().
 //
+// The node outlives its sessions.
+//
 // Threads: create, begin, extend, layer_ready, finish and abort are called by one engine thread at
 // a time (any; externally synchronised). on_released runs once on the progress thread: it must not
 // block or call back into the session; typically it posts the block ids to the engine's own queue.

@@ -21,12 +21,9 @@ Status HandoffRegistry::claim(HandoffRole role, const HandoffAttempt& handoff, T
   return ok_status();
 }
 
-void HandoffRegistry::end(HandoffRole role, const HandoffAttempt& handoff, protocol::End end,
-                          TimePoint now) {
+void HandoffRegistry::release(HandoffRole role, const HandoffAttempt& handoff) {
   MutexLock lock(mutex_);
-  PerRole& r = roles_[static_cast<size_t>(role)];
-  r.live.erase(handoff);
-  bury_locked(r, handoff, end, now);
+  roles_[static_cast<size_t>(role)].live.erase(handoff);
 }
 
 void HandoffRegistry::bury(HandoffRole role, const HandoffAttempt& handoff, protocol::End end,

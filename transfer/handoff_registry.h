@@ -31,9 +31,9 @@ class HandoffRegistry {
   // Errors: kExists (lives already in this role), kRefused (has ended; names how),
   // kResourceExhausted (max_live), kUnavailable after close().
   Status claim(HandoffRole role, const HandoffAttempt& handoff, TimePoint now);
-  // The claim is over; leaves a tombstone.
-  void end(HandoffRole role, const HandoffAttempt& handoff, protocol::End end, TimePoint now);
-  // A tombstone without a claim: a peer's offer that nobody came for, or that was called off.
+  // Nothing of the claimed attempt is left here.
+  void release(HandoffRole role, const HandoffAttempt& handoff);
+  // It has ended (whether claimed or not: an offer that nobody came for ends too): a tombstone.
   void bury(HandoffRole role, const HandoffAttempt& handoff, protocol::End end, TimePoint now);
   std::optional<protocol::End> tombstone(HandoffRole role, const HandoffAttempt& handoff,
                                          TimePoint now) const;

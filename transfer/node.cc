@@ -32,6 +32,11 @@ Status check(const NodeConfig& config) {
   if (config.transit_bytes < segment)
     return bad("transit_bytes is " + number(config.transit_bytes) +
                ": expected at least one segment, " + number(segment));
+  // Whoever can connect can ask for KV, and nobody is known by a token yet.
+  for (const HostPort& address : {config.listen, config.http.value_or(config.listen)})
+    if (!address.is_loopback())
+      return bad("the address is " + address.to_string() +
+                 ": expected loopback, because peers are not authenticated yet");
   const uint64_t chunk = segment * kv.layer_base.size();
   if (config.retained_bytes != 0 && config.retained_bytes < chunk)
     return bad("retained_bytes is " + number(config.retained_bytes) +
@@ -216,6 +221,9 @@ Status Node::Impl::start_receiving(ReceiveRequest request, std::vector<HostPort>
           --records_;
         }
         receiving->claim(std::move(request), std::move(feed), std::move(on_released));
+        // The news that its sender failed may have come between the registry's claim and now.
+        if (core_.registry.tombstone(HandoffRole::kReceiver, handoff, now()))
+          receiving->sender_failed(Status(Code::kUnavailable, "the sender failed before it spoke"));
         if (stopping_)
           return receiving->shutdown(Status(Code::kUnavailable, "the node is shutting down"));
         if (!fetch) return;

@@ -62,6 +62,8 @@ struct NodeConfig {
   uint32_t max_handoffs = 4096;       // live, both roles together
   uint32_t max_records = 4096;        // of peers' offers nobody has claimed yet
   Duration tombstone_ttl = std::chrono::seconds(60);
+  // Of chunks prefilled for nobody yet, until a FETCH.
+  Duration lease = std::chrono::seconds(60);
   control::ControlConfig control;  // its `listen` is taken from above
   local::LocalConfig local;
   protocol::SenderConfig sender;
@@ -73,8 +75,8 @@ class Node {
  public:
   // Reserves memory, listens and starts the progress thread. Errors name the option.
   static Result<std::unique_ptr<Node>> create(NodeConfig config);
-  // Ends every handoff (failed, the peers are told), waits until nothing touches the engine's
-  // blocks, stops the thread.
+  // Ends every handoff (failed; the peers hear it, or see the connection end), waits until nothing
+  // touches the engine's blocks, stops the thread. Sessions must be gone before.
   ~Node();
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;

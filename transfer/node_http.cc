@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "transfer/base/log.h"
+#include "transfer/base/clock.h"
 
 namespace baton {
 namespace {
@@ -13,7 +13,7 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kMaxBodyBytes = 64u << 10;
-constexpr size_t kThreads = 2;
+constexpr size_t kThreads = 4;
 constexpr size_t kMaxReasonBytes = 1024;
 
 void answer(httplib::Response& response, int status, const json& body) {
@@ -71,7 +71,8 @@ Result<std::unique_ptr<NodeHttp>> NodeHttp::create(const HostPort& listen, Handl
   http.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
   http.set_payload_max_length(kMaxBodyBytes);
   http.set_tcp_nodelay(true);
-  http.set_keep_alive_timeout(2);
+  // An idle connection must not hold a thread from whoever brings news.
+  http.set_keep_alive_max_count(1);
   http.set_read_timeout(2);
   http.Get("/health", [](const httplib::Request&, httplib::Response& response) {
     answer(response, 200, {{"status", "ok"}});
@@ -105,7 +106,8 @@ Result<std::unique_ptr<NodeHttp>> NodeHttp::create(const HostPort& listen, Handl
   }
   server->thread = std::thread([&http] { http.listen_after_bind(); });
   // stop() before listen_after_bind() has begun would be lost.
-  while (!http.is_running()) std::this_thread::yield();
+  const TimePoint deadline = now() + std::chrono::seconds(5);
+  while (!http.is_running() && now() < deadline) std::this_thread::yield();
   return std::unique_ptr<NodeHttp>(new NodeHttp(std::move(server), std::move(bound)));
 }
 

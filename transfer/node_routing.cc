@@ -108,8 +108,9 @@ void Node::Impl::on_sender_message(const std::shared_ptr<PeerLink>& link,
   // Nothing of it is left here (or not yet: then what comes later finds a tombstone), so nothing
   // reads or writes.
   const TimePoint at = now();
+  const bool others = sendings_.contains(handoff) || receivings_.contains(handoff);
   for (const HandoffRole role : {HandoffRole::kSender, HandoffRole::kReceiver})
-    if (!core_.registry.tombstone(role, handoff, at))
+    if (!others && !core_.registry.tombstone(role, handoff, at))
       core_.registry.bury(role, handoff, protocol::End::kCancelled, at);
   link->send(protocol::Drained{handoff});
 }
@@ -131,6 +132,13 @@ void Node::Impl::on_new_receiving(const std::shared_ptr<PeerLink>& link,
         protocol::Refuse{handoff, RefuseReason::kLimit,
                          std::to_string(records_) +
                              " offers wait for their request already, as many as this node keeps"});
+  const KvMemory& kv = core_.config.kv;
+  const uint64_t room = uint64_t{kv.blocks} * kv.layout.block_tokens;
+  if (const auto* offer = std::get_if<protocol::Offer>(&message); offer && offer->tokens > room)
+    return link->send(protocol::Refuse{handoff, RefuseReason::kLimit,
+                                       "the offer has " + std::to_string(offer->tokens) +
+                                           " tokens, this engine's cache has room for " +
+                                           std::to_string(room)});
   ++records_;
   make_receiving(handoff)->on_message(link, message);
 }

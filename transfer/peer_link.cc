@@ -32,6 +32,8 @@ void PeerLink::opened(Result<std::unique_ptr<Channel>> channel) {
     log::warn("{}", no_channel_.message());
     for (const Sender& sender : std::vector(senders_))
       sender.sending->abort(protocol::End::kFailed, no_channel_);
+    // A connection without a channel is of no use; whoever wants the peer next starts anew.
+    peer_->close(no_channel_);
     return;
   }
   channel_ = std::move(channel).value();

@@ -65,7 +65,11 @@ Status ReceiveFeed::wait_layer(uint32_t layer, TimePoint deadline) const {
   MutexLock lock(mutex_);
   BATON_CHECK(layer < layers_.size(), "wait_layer names a layer the node has not");
   while (!layers_[layer]) {
-    if (view_.state == LoadState::kFailed) return view_.why;
+    // Every layer that is complete is told before the end: this one will not come.
+    if (view_.state == LoadState::kFailed || view_.state == LoadState::kLoaded)
+      return view_.why.ok() ? Status(Code::kUnavailable,
+                                     "the handoff ended without layer " + std::to_string(layer))
+                            : view_.why;
     if (!changed_.wait_until(mutex_, deadline) && !layers_[layer])
       return Status(Code::kDeadlineExceeded,
                     "layer " + std::to_string(layer) + " was not verified in time");

@@ -53,6 +53,8 @@ void Receiving::on_feed() {
   if (update.aborted && !session_over_) {
     session_over_ = true;
     abort(Status(Code::kCancelled, "the decoder's engine: " + *update.aborted));
+  } else if (update.refused && accepting_) {
+    abort(Status(Code::kCancelled, "the decoder's engine, after accepting: " + *update.refused));
   } else if (update.refused && !end_) {
     Effects effects;
     machine_.refuse(now(), protocol::RefuseReason::kNoRoom, *update.refused, effects);
@@ -231,11 +233,7 @@ void Receiving::ended(End end, const Status& why) {
   why_ = why;
   ended_at_ = now();
   local_loads_.clear();
-  if (claimed()) {
-    core_.registry.end(HandoffRole::kReceiver, machine_.handoff(), end, ended_at_);
-  } else {
-    core_.registry.bury(HandoffRole::kReceiver, machine_.handoff(), end, ended_at_);
-  }
+  core_.registry.bury(HandoffRole::kReceiver, machine_.handoff(), end, ended_at_);
   core_.node_metrics.handoff_ended(end, transport_, machine_.verified_bytes());
   core_.node_metrics.stage(NodeMetrics::Stage::kVerifyScatter, to_seconds(copy_time_));
   if (end == End::kCommitted)
@@ -292,6 +290,7 @@ void Receiving::settle() {
   }
   if (feed_ && !session_over_) return;
   gone_ = true;
+  if (claimed()) core_.registry.release(HandoffRole::kReceiver, machine_.handoff());
   timer_.cancel();
   if (on_released_) std::exchange(on_released_, nullptr)();
   on_gone_(*this);

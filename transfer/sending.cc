@@ -21,6 +21,10 @@ Sending::Sending(NodeCore& core, SendRequest request, std::shared_ptr<SendFeed> 
       created_at_(now()) {
   if (request_.with_peer)
     machine_.emplace(request_.handoff, core_.config.sender, request_.deadline);
+  // Never grows beyond: a gather under way borrows its part of the table. An engine may have one
+  // block more than the prompt needs, for what it generates.
+  const uint32_t block_tokens = core_.config.kv.layout.block_tokens;
+  blocks_.reserve(request_.tokens / block_tokens + 2);
   const uint32_t chunk_tokens = core_.config.chunk_tokens;
   chunks_.resize(request_.keys.size());
   for (size_t i = 0; i < chunks_.size(); ++i) {
@@ -76,9 +80,9 @@ void Sending::connected(Result<std::shared_ptr<PeerLink>> link) {
 void Sending::on_feed() {
   if (feed_ == nullptr || gone_) return;
   SendFeed::Update update = feed_->drain();
-  blocks_.insert(blocks_.end(), update.new_blocks.begin(), update.new_blocks.end());
   compute_ = update.compute;
-  if (update.aborted && !aborted_) {
+  if (!aborted_) add_blocks(update.new_blocks);
+  if (update.aborted && !session_over_) {
     aborted_ = session_over_ = true;
     gather_queue_.clear();
     abort(End::kCancelled, Status(Code::kCancelled, "the prefiller's engine: " + *update.aborted));
@@ -87,9 +91,16 @@ void Sending::on_feed() {
   if (update.begun && !aborted_) {
     for (uint32_t layer = 0; layer < layers(); ++layer) {
       uint32_t& chunk = ready_chunks_[layer];
-      while (chunk < chunks_.size() && chunk * core_.config.chunk_tokens + chunks_[chunk].tokens <=
-                                           update.layer_tokens[layer])
+      while (chunk < chunks_.size() && !aborted_) {
+        const uint32_t last = chunk * core_.config.chunk_tokens + chunks_[chunk].tokens;
+        if (last > update.layer_tokens[layer]) break;
+        if (last > blocks_.size() * core_.config.kv.layout.block_tokens) {
+          reject("layer_ready says " + std::to_string(update.layer_tokens[layer]) +
+                 " tokens, the block table has " + std::to_string(blocks_.size()) + " blocks");
+          break;
+        }
         computed(chunk++, layer);
+      }
     }
     gather_next();
   }
@@ -99,6 +110,24 @@ void Sending::on_feed() {
   }
   if (link_) link_->pump();
   settle();
+}
+
+// The table is checked here, once: what a gather reads must be the engine's own KV.
+void Sending::add_blocks(const std::vector<uint32_t>& blocks) {
+  if (blocks_.size() + blocks.size() > blocks_.capacity())
+    return reject("the block table has " + std::to_string(blocks_.size() + blocks.size()) +
+                  " blocks: expected at most " + std::to_string(blocks_.capacity()));
+  for (const uint32_t block : blocks)
+    if (block >= core_.config.kv.blocks)
+      return reject("block " + std::to_string(block) + " is none of the cache's " +
+                    std::to_string(core_.config.kv.blocks));
+  blocks_.insert(blocks_.end(), blocks.begin(), blocks.end());
+}
+
+void Sending::reject(const std::string& what) {
+  aborted_ = true;
+  gather_queue_.clear();
+  if (!end_) abort(End::kFailed, Status(Code::kInvalidArgument, "the prefiller's engine: " + what));
 }
 
 void Sending::offer() {
@@ -237,8 +266,7 @@ void Sending::abort(End end, Status why) {
 }
 
 void Sending::end_lease() {
-  if (!leased_ || end_) return;
-  ended(End::kCommitted, {});
+  fetched_ = true;
   settle();
 }
 
@@ -274,9 +302,9 @@ void Sending::ended(End end, const Status& why) {
   // What is retained goes on being gathered: it serves a retry that FETCHes it.
   if (!machine_) quiet_ = true;
   const TimePoint at = now();
-  core_.registry.end(role(), request_.handoff, end, at);
-  const uint64_t bytes =
-      machine_ ? machine_->published_bytes() - machine_->unacknowledged_bytes() : 0;
+  core_.registry.bury(role(), request_.handoff, end, at);
+  if (!machine_) return;  // a holder: what is fetched is a handoff of its own
+  const uint64_t bytes = machine_->published_bytes() - machine_->unacknowledged_bytes();
   core_.node_metrics.handoff_ended(end, transport_, bytes);
   core_.node_metrics.stage(NodeMetrics::Stage::kGather, to_seconds(gather_time_));
   if (offered_ && feed_)
@@ -310,13 +338,19 @@ void Sending::settle() {
   if (on_released_) return;
   if (!machine_ && !end_) {
     // Two-step flow: the chunks are in the tier; the lease keeps them there.
-    leased_ = true;
+    if (!lease_until_) lease_until_ = now() + core_.config.lease;
     arm_timer();
-    if (now() < request_.deadline) return;
-    ended(End::kExpired, Status(Code::kDeadlineExceeded, "the lease of the held chunks is over"));
+    if (fetched_) {
+      ended(End::kCommitted, {});
+    } else if (now() >= *lease_until_) {
+      ended(End::kExpired, Status(Code::kDeadlineExceeded, "the lease of the held chunks is over"));
+    } else {
+      return;
+    }
   }
   if (!end_ || !quiet_ || retained_gathers_ + staging_gathers_ != 0) return;
   gone_ = true;
+  core_.registry.release(role(), request_.handoff);
   timer_.cancel();
   pins_.clear();
   if (link_) link_->remove(*this);
@@ -327,7 +361,7 @@ void Sending::settle() {
 void Sending::arm_timer() {
   std::optional<TimePoint> at;
   if (machine_) at = machine_->next_deadline();
-  if (leased_ && !end_) at = request_.deadline;
+  if (lease_until_ && !end_) at = lease_until_;
   if (!at) {
     timer_.cancel();
     return;

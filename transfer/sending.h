@@ -79,6 +79,8 @@ class Sending : public std::enable_shared_from_this<Sending> {
 
   uint32_t layers() const { return static_cast<uint32_t>(core_.config.kv.layer_base.size()); }
   uint32_t segment_index(uint32_t chunk, uint32_t layer) const { return chunk * layers() + layer; }
+  void add_blocks(const std::vector<uint32_t>& blocks);
+  void reject(const std::string& what);
   void offer();
   void take_from_tier(ChunkWork& chunk);
   void computed(uint32_t chunk, uint32_t layer);
@@ -117,7 +119,8 @@ class Sending : public std::enable_shared_from_this<Sending> {
   bool aborted_ = false;
   bool quiet_ = false;
   bool gone_ = false;
-  bool leased_ = false;
+  bool fetched_ = false;
+  std::optional<TimePoint> lease_until_;  // two-step flow: once the chunks are whole
   std::optional<protocol::End> end_;
   Status why_;
   std::string transport_;

@@ -29,7 +29,8 @@ TEST(HandoffRegistryTest, AnEndedAttemptIsRefusedByNameUntilItsTombstoneIsOld) {
   HandoffRegistry registry(8, std::chrono::seconds(60));
   const TimePoint t{};
   ASSERT_TRUE(registry.claim(HandoffRole::kReceiver, attempt(1), t).ok());
-  registry.end(HandoffRole::kReceiver, attempt(1), End::kCancelled, t);
+  registry.bury(HandoffRole::kReceiver, attempt(1), End::kCancelled, t);
+  registry.release(HandoffRole::kReceiver, attempt(1));
   const Status refused =
       registry.claim(HandoffRole::kReceiver, attempt(1), t + std::chrono::seconds(59));
   EXPECT_EQ(refused.code(), Code::kRefused);
@@ -58,7 +59,9 @@ TEST(HandoffRegistryTest, LiveOnesAreBoundedOverAllRoles) {
   const Status full = registry.claim(HandoffRole::kSender, attempt(3), t);
   EXPECT_EQ(full.code(), Code::kResourceExhausted);
   EXPECT_TRUE(full.retryable());
-  registry.end(HandoffRole::kSender, attempt(1), End::kCommitted, t);
+  registry.bury(HandoffRole::kSender, attempt(1), End::kCommitted, t);
+  EXPECT_EQ(registry.claim(HandoffRole::kSender, attempt(3), t).code(), Code::kResourceExhausted);
+  registry.release(HandoffRole::kSender, attempt(1));
   EXPECT_TRUE(registry.claim(HandoffRole::kSender, attempt(3), t).ok());
 }
 
@@ -69,6 +72,17 @@ TEST(HandoffRegistryTest, TombstonesAreBoundedTheOldestGoFirst) {
     registry.bury(HandoffRole::kSender, attempt(n), End::kFailed, t);
   for (uint32_t n = 1; n <= 5; ++n)
     EXPECT_EQ(registry.tombstone(HandoffRole::kSender, attempt(n), t).has_value(), n > 2) << n;
+}
+
+TEST(HandoffRegistryTest, AnAttemptIsNotClaimedAgainWhileSomethingOfItIsLeft) {
+  HandoffRegistry registry(8, std::chrono::seconds(60));
+  const TimePoint t{};
+  ASSERT_TRUE(registry.claim(HandoffRole::kReceiver, attempt(1), t).ok());
+  registry.bury(HandoffRole::kReceiver, attempt(1), End::kExpired, t);
+  const TimePoint later = t + std::chrono::hours(1);
+  EXPECT_EQ(registry.claim(HandoffRole::kReceiver, attempt(1), later).code(), Code::kExists);
+  registry.release(HandoffRole::kReceiver, attempt(1));
+  EXPECT_TRUE(registry.claim(HandoffRole::kReceiver, attempt(1), later).ok());
 }
 
 TEST(HandoffRegistryTest, TakesNothingOnceClosed) {
