@@ -113,7 +113,11 @@ Status Endpoint::listen() {
   }
   BATON_ASSIGN_OR_RETURN(UniqueFd fd, listen_abstract(name_));
   acceptor_.assign(Stream(), fd.release());
-  if (own_.transit) own_.transit->on_free([queue = own_.queue] { queue->freed(); });
+  // Weak: the queue keeps the pool, which keeps this callback.
+  if (own_.transit)
+    own_.transit->on_free([weak = std::weak_ptr(own_.queue)] {
+      if (const auto queue = weak.lock()) queue->freed();
+    });
   accept();
   return ok_status();
 }
