@@ -81,6 +81,7 @@ class Process:
         self.pidfd = os.pidfd_open(self.pid)
         self.expected_to_end = False
         self.ready = None
+        self._problems = None  # once ended
 
     def wait_ready(self, seconds=20):
         def ready_line():
@@ -151,8 +152,11 @@ class Process:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def end(self):
-        """Stops it as gently as it lets us; returns what is wrong with how it lived and ended."""
-        problems = []
+        """Stops it as gently as it lets us; returns what is wrong with how it lived and ended.
+        Again: the same."""
+        if self._problems is not None:
+            return self._problems
+        problems = self._problems = []
         if self.alive:
             self.resume()
             self.send_signal(signal.SIGTERM)
