@@ -300,6 +300,28 @@ TEST_F(Session, AcceptDeadlineRefusesForTheEngine) {
   ASSERT_TRUE(p.released.until([&] { return p.session->report().end == End::kRefused; }));
 }
 
+TEST_F(Session, ABlockTableThatIsNotTheEnginesIsNeverGathered) {
+  start();
+  const auto ends_failed = [&](Prefiller& p, const char* word) {
+    ASSERT_TRUE(p.released.until([&] { return p.session->report().end == End::kFailed; }));
+    EXPECT_EQ(p.session->report().why.code(), Code::kInvalidArgument);
+    EXPECT_NE(p.session->report().why.message().find(word), std::string::npos)
+        << p.session->report().why.message();
+    p.session->finish();
+    EXPECT_TRUE(p.wait_released());
+  };
+  auto foreign = prefiller();
+  ASSERT_TRUE(foreign.create(handoff(), b_address(), 32, 1).ok());
+  foreign.session->begin(std::vector<uint32_t>{3, 64}, 0);  // blocks are 0 to 63
+  ends_failed(foreign, "64");
+  auto shorter = prefiller();
+  ASSERT_TRUE(shorter.create(handoff(), b_address(), 64, 1).ok());
+  shorter.session->begin(std::vector<uint32_t>{3, 5}, 0);
+  shorter.session->layer_ready(0, 64);  // two blocks hold 32 tokens
+  ends_failed(shorter, "2 blocks");
+  EXPECT_EQ(metric(*a_node, R"(baton_copied_bytes_total{why="gather"})"), 0);
+}
+
 TEST_F(Session, AbortOfEitherSideInEveryStateFreesBoth) {
   start();
   for (int stage = 0; stage < 4; ++stage) {

@@ -96,6 +96,16 @@ TEST(ReceiveFeedTest, TellsTheStateAndCallsBackOnChange) {
   EXPECT_EQ(feed.report().bytes, 99u);
 }
 
+TEST(ReceiveFeedTest, WaitLayerDoesNotWaitForWhatAPartialLoadLacks) {
+  ReceiveFeed feed(
+      2, [] {}, nullptr);
+  feed.layer_complete(0);
+  feed.set_state(LoadState::kLoaded, 64, Status(Code::kUnavailable, "the sender died"), {});
+  const TimePoint far = now() + std::chrono::seconds(60);
+  EXPECT_TRUE(feed.wait_layer(0, far).ok());
+  EXPECT_EQ(feed.wait_layer(1, far).message(), "the sender died");
+}
+
 TEST(ReceiveFeedTest, WaitLayerEndsWithTheLayerTheFailureOrTheDeadline) {
   ReceiveFeed feed(
       3, [] {}, nullptr);
