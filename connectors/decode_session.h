@@ -38,7 +38,7 @@ class ReceiveFeed;
 struct DecodeRequest {
   HandoffAttempt handoff;
   protocol::Flow flow = protocol::Flow::kPush;
-  std::vector<HostPort> peer;     // the prefiller's node, or another holder (fetch)
+  std::vector<HostPort> peer;     // fetch: the holder's node; push: not dialled, the sender comes
   Duration budget = std::chrono::seconds(30);
   std::vector<uint32_t> tokens;   // the whole prompt, from the decoder's own tokenizer
   std::string salt;
