@@ -26,9 +26,9 @@
 #include <string>
 #include <vector>
 
-#include "transfer/handoff_report.h"
 #include "transfer/base/address.h"
 #include "transfer/base/ids.h"
+#include "transfer/handoff_report.h"
 #include "transfer/node.h"
 
 namespace baton {
@@ -38,9 +38,9 @@ class ReceiveFeed;
 struct DecodeRequest {
   HandoffAttempt handoff;
   protocol::Flow flow = protocol::Flow::kPush;
-  std::vector<HostPort> peer;     // fetch: the holder's node; push: not dialled, the sender comes
+  std::vector<HostPort> peer;  // fetch: the holder's node; push: not dialled, the sender comes
   Duration budget = std::chrono::seconds(30);
-  std::vector<uint32_t> tokens;   // the whole prompt, from the decoder's own tokenizer
+  std::vector<uint32_t> tokens;  // the whole prompt, from the decoder's own tokenizer
   std::string salt;
   std::string adapter;
 };

@@ -26,9 +26,9 @@
 #include <string>
 #include <vector>
 
-#include "transfer/handoff_report.h"
 #include "transfer/base/address.h"
 #include "transfer/base/ids.h"
+#include "transfer/handoff_report.h"
 #include "transfer/node.h"
 
 namespace baton {
@@ -37,10 +37,10 @@ class SendFeed;
 
 struct PrefillRequest {
   HandoffAttempt handoff;
-  std::vector<HostPort> peer;     // the decoder's node; empty: nobody yet (two-step flow): the
-                                  // chunks are only retained, for a FETCH
+  std::vector<HostPort> peer;  // the decoder's node; empty: nobody yet (two-step flow): the
+                               // chunks are only retained, for a FETCH
   Duration budget = std::chrono::seconds(30);
-  std::vector<uint32_t> tokens;   // the whole prompt
+  std::vector<uint32_t> tokens;  // the whole prompt
   std::string salt;
   std::string adapter;
 };
@@ -48,8 +48,8 @@ struct PrefillRequest {
 class PrefillSession {
  public:
   // Errors: kInvalidArgument (no tokens, too many, transient mode without a peer),
-  // kResourceExhausted (max_handoffs), kExists (this attempt runs already), kUnavailable (stopping).
-  // On an error on_released is never called.
+  // kResourceExhausted (max_handoffs), kExists (this attempt runs already), kUnavailable
+  // (stopping). On an error on_released is never called.
   static Result<std::unique_ptr<PrefillSession>> create(Node& node, PrefillRequest request,
                                                         std::function<void()> on_released);
   // Without finish(): aborts. on_released still comes.
