@@ -25,7 +25,8 @@ SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": f"exitcode={SANITIZER_EXIT}:detect_leaks=1:strict_string_checks=1:"
     "check_initialization_order=1:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": f"exitcode={SANITIZER_EXIT}:halt_on_error=1:print_stacktrace=1",
-    "TSAN_OPTIONS": f"exitcode={SANITIZER_EXIT}:halt_on_error=1:second_deadlock_stack=1",
+    "TSAN_OPTIONS": f"exitcode={SANITIZER_EXIT}:halt_on_error=1:second_deadlock_stack=1:"
+                    f"suppressions={ROOT / 'tests/tsan.supp'}",
 }
 
 
