@@ -1,9 +1,11 @@
 // A channel moves segments between this node and one peer.
 //
 // The control connection carries what is said about segments; a channel carries their bytes. The
-// sending side fills memory that the channel lends (`acquire`, fill, `publish`: transient) or
-// publishes bytes that already lie in one of this node's slots (retained). The receiving side is
-// shown each segment where it lies, copies and verifies it in one pass, and lets go of it.
+// sending side publishes bytes that already lie in one of this node's slots (retained), fills
+// memory that the channel lends (`acquire`, fill, `publish`), or has the channel send straight from
+// the engine's blocks where it can (`send`). The receiving side is asked for each segment where it
+// goes: into the engine's blocks, where the channel can do that, or nowhere in particular; then it
+// is shown the bytes where they lie, copies and verifies them in one pass, and lets go of them.
 //
 // All calls and callbacks happen on the node's progress thread; callbacks never run inside a call.
 #pragma once
@@ -16,8 +18,10 @@
 #include <span>
 #include <string_view>
 #include <utility>
+#include <variant>
 
 #include "kernels/checksum.h"
+#include "kernels/kv_layout.h"
 #include "transfer/base/ids.h"
 #include "transfer/base/status.h"
 #include "transfer/slot_pool.h"
@@ -59,10 +63,30 @@ class ReceivedBytes {
   std::function<void()> consumed_;
 };
 
+// A segment in an engine's blocks, for channels that move it without a copy of ours. The block
+// list and the memory live until the channel says that it is through with them.
+struct SegmentPlace {
+  KvSegment blocks;
+  PayloadOrder order = PayloadOrder::kTokenHead;
+  ChecksumSeed seed;
+};
+
 // What a channel tells its owner.
 class ChannelEvents {
  public:
   virtual ~ChannelEvents() = default;
+
+  // Asked by channels that can receive into place, before the first byte of a segment (its checksum
+  // is not known yet): into these blocks, then on_placed() follows; or kStage, then on_segment()
+  // does; or kDrop, and the owner hears no more of it.
+  enum class Otherwise : uint8_t { kStage, kDrop };
+  virtual std::variant<Otherwise, SegmentPlace> place(const SegmentHeader&) {
+    return Otherwise::kStage;
+  }
+  // Nothing writes to the place any more. The checksum of the bytes as they came, or why they did
+  // not all come: kCancelled (forget, close), kUnavailable (the sender gave it up).
+  virtual void on_placed(const SegmentHeader&, const Result<Checksum>&) {}
+
   virtual void on_segment(const SegmentHeader& header, ReceivedBytes payload) = 0;
   // Staging memory is free again after acquire() had none.
   virtual void on_staging() = 0;
@@ -99,8 +123,19 @@ class Channel {
   virtual Status publish(const SegmentHeader& header, SlotRef slot, size_t offset,
                          PublishDone done) = 0;
 
-  // Lets go of everything published for this handoff that the peer has not consumed: its end is
-  // known, nobody waits for these bytes. (What a peer may still read is filtered by checksum.)
+  // Whether send() may be called.
+  virtual bool sends_blocks() const { return false; }
+
+  // Sends straight from the blocks; `header.checksum` does not count, the channel computes it on
+  // the way. `done` runs once, when the blocks are not read any more. Errors: kResourceExhausted
+  // while too much is on its way (on_staging follows).
+  virtual Status send(const SegmentHeader&, const SegmentPlace&, PublishDone) {
+    return Status(Code::kInternal, "this channel does not send from blocks");
+  }
+
+  // The end of this handoff is known. Lets go of everything published or sent for it that is still
+  // on its way (what a peer may still read is filtered by checksum), and receives nothing more into
+  // its places: when this returns nothing reads or writes them, and their callbacks follow.
   virtual void forget(const HandoffAttempt& handoff) = 0;
 
   // Ends the channel: pending `done`s run with kCancelled, then on_channel_closed. Idempotent.

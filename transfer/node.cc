@@ -94,22 +94,31 @@ Status Node::Impl::reserve_memory() {
   return ok_status();
 }
 
+Status Node::Impl::open_endpoints(ChannelIdentity identity) {
+  const NodeConfig& config = core_.config;
+  memory_ = ChannelMemory::create(core_.io, core_.transit, core_.retained);
+  std::vector<std::unique_ptr<ChannelEndpoint>> endpoints;
+  BATON_ASSIGN_OR_RETURN(auto local,
+                         local::LocalEndpoint::create(core_.io, config.local, identity, memory_));
+  endpoints.push_back(std::move(local));
+  channels_ = std::make_unique<Channels>(identity, std::move(endpoints));
+  return ok_status();
+}
+
 Status Node::Impl::start() {
   const NodeConfig& config = core_.config;
   BATON_RETURN_IF_ERROR(reserve_memory());
   core_.copier = make_host_copier(core_.io);
   if (config.seams.copier) core_.copier = config.seams.copier(std::move(core_.copier));
   const Incarnation self = Incarnation::random();
-  BATON_ASSIGN_OR_RETURN(local_, local::LocalEndpoint::create(core_.io, config.local, self,
-                                                              core_.transit, core_.retained));
+  BATON_RETURN_IF_ERROR(open_endpoints({self, random_u64()}));
   protocol::Hello hello;
   hello.incarnation = self;
   hello.fingerprint = config.fingerprint;
   hello.chunk_tokens = config.chunk_tokens;
   hello.opaque_block_bytes = config.kv.layout.opaque_block_bytes;
   if (hello.opaque_block_bytes != 0) hello.opaque_block_tokens = config.kv.layout.block_tokens;
-  hello.local_socket = local_->socket_name();
-  hello.channel_nonce = local_->nonce();
+  channels_->describe(hello);
   control::ControlConfig control = config.control;
   control.listen = config.listen;
   BATON_ASSIGN_OR_RETURN(control_, control::ControlPlane::create(
@@ -165,7 +174,8 @@ void Node::Impl::finish_stop_if_idle() {
 
 void Node::Impl::stop() {
   control_->stop();
-  local_->stop();
+  channels_->stop();
+  memory_.queue->stop();
   // Closing posts its last callbacks; they run before this.
   boost::asio::post(core_.io, [this] {
     work_.reset();

@@ -14,6 +14,7 @@
 #include "transfer/base/address.h"
 #include "transfer/base/metrics.h"
 #include "transfer/base/status.h"
+#include "transfer/channels.h"
 #include "transfer/chunk_key.h"
 #include "transfer/control/control_plane.h"
 #include "transfer/copier.h"
@@ -65,6 +66,7 @@ struct NodeConfig {
   // Of chunks prefilled for nobody yet, until a FETCH.
   Duration lease = std::chrono::seconds(60);
   control::ControlConfig control;  // its `listen` is taken from above
+  ChannelChoice channel = ChannelChoice::kAuto;
   local::LocalConfig local;
   protocol::SenderConfig sender;
   protocol::ReceiverConfig receiver;

@@ -56,6 +56,7 @@ class Node::Impl final : public control::PeerEvents {
   explicit Impl(NodeConfig config);
   Status start();
   Status reserve_memory();
+  Status open_endpoints(ChannelIdentity identity);
   void stop();
   void begin_stop();
   void connect(const HostPort& peer, std::function<void(Result<std::shared_ptr<PeerLink>>)> done);
@@ -74,7 +75,8 @@ class Node::Impl final : public control::PeerEvents {
   nlohmann::json describe() const;
 
   NodeCore core_;
-  std::unique_ptr<local::LocalEndpoint> local_;
+  ChannelMemory memory_;
+  std::unique_ptr<Channels> channels_;
   std::unique_ptr<control::ControlPlane> control_;
   std::unique_ptr<NodeHttp> http_;
   std::unordered_map<control::Peer*, std::shared_ptr<PeerLink>> links_;

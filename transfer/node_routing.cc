@@ -30,7 +30,7 @@ void Node::Impl::on_up(const std::shared_ptr<control::Peer>& peer) {
       });
   links_[peer.get()] = link;
   log::info("peer up node={}", link->node());
-  link->open(*local_);
+  link->open(*channels_);
 }
 
 void Node::Impl::on_stalled(control::Peer& peer) {

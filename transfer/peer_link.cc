@@ -12,23 +12,23 @@ namespace baton {
 PeerLink::PeerLink(NodeCore& core, std::shared_ptr<control::Peer> peer, OnSegment on_segment)
     : core_(core), peer_(std::move(peer)), on_segment_(std::move(on_segment)) {}
 
-void PeerLink::open(local::LocalEndpoint& local) {
+void PeerLink::open(Channels& channels) {
   ChannelEvents* events = this;
   if (core_.config.seams.channel_events) {
     decorated_events_ = core_.config.seams.channel_events(*this);
     events = decorated_events_.get();
   }
-  local.open(peer_->hello(), peer_->dialled(), *events,
-             [weak = weak_from_this()](Result<std::unique_ptr<Channel>> channel) {
-               if (const auto self = weak.lock()) self->opened(std::move(channel));
-             });
+  channels.open(peer_->hello(), peer_->dialled(), *events,
+                [self = shared_from_this()](Result<std::unique_ptr<Channel>> channel) {
+                  self->opened(std::move(channel));
+                });
 }
 
 void PeerLink::opened(Result<std::unique_ptr<Channel>> channel) {
   if (down_) return;
   if (!channel.ok()) {
     no_channel_ = Status(Code::kUnavailable,
-                         "no channel to node " + node() + ": local: " + channel.status().message());
+                         "no channel to node " + node() + ": " + channel.status().message());
     log::warn("{}", no_channel_.message());
     for (const Sender& sender : std::vector(senders_))
       sender.sending->abort(protocol::End::kFailed, no_channel_);

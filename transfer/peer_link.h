@@ -20,7 +20,7 @@ class PeerLink final : public ChannelEvents, public std::enable_shared_from_this
   PeerLink(NodeCore& core, std::shared_ptr<control::Peer> peer, OnSegment on_segment);
 
   // Opens the channel; whoever dialled the control connection dials it.
-  void open(local::LocalEndpoint& local);
+  void open(Channels& channels);
   // The peer is gone: no callback comes after this.
   void down(const Status& why);
 

@@ -72,7 +72,8 @@ struct Keeper : ChannelEvents {
 
 int local_peer(const char* socket, const char* nonce, const char* incarnation) {
   boost::asio::io_context io;
-  auto endpoint = local::LocalEndpoint::create(io, {}, {99}, nullptr, nullptr);
+  auto endpoint = local::LocalEndpoint::create(io, {}, {.self = {99}, .nonce = 1},
+                                               ChannelMemory::create(io, nullptr, nullptr));
   if (!endpoint.ok()) return 1;
   protocol::Hello hello;
   hello.local_socket = socket;

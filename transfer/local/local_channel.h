@@ -10,10 +10,9 @@
 #include <memory>
 #include <vector>
 
-#include "transfer/channel.h"
+#include "transfer/channel_endpoint.h"
 #include "transfer/local/published.h"
 #include "transfer/local/records.h"
-#include "transfer/local/staging_queue.h"
 
 namespace baton::local {
 
@@ -24,10 +23,7 @@ struct PeerMemory {
 };
 
 // What a channel needs of its node.
-struct OwnMemory {
-  std::shared_ptr<SlotPool> transit;   // may be null
-  std::shared_ptr<SlotPool> retained;  // may be null
-  std::shared_ptr<StagingQueue> queue;
+struct OwnMemory : ChannelMemory {
   uint32_t max_published = 0;
 };
 

@@ -16,7 +16,7 @@ namespace {
 
 using boost::system::error_code;
 using Stream = boost::asio::local::stream_protocol;
-using OpenDone = std::function<void(Result<std::unique_ptr<Channel>>)>;
+using OpenDone = ChannelEndpoint::OpenDone;
 
 constexpr size_t kMaxGreeting = 256;  // accepted connections that no open() has taken yet
 constexpr auto kAcceptAgainAfter = std::chrono::milliseconds(20);
@@ -54,15 +54,14 @@ struct Opening {
 
 class Endpoint : public std::enable_shared_from_this<Endpoint> {
  public:
-  Endpoint(boost::asio::io_context& io, LocalConfig config, Incarnation self,
-           std::shared_ptr<SlotPool> transit, std::shared_ptr<SlotPool> retained)
+  Endpoint(boost::asio::io_context& io, LocalConfig config, ChannelIdentity identity,
+           ChannelMemory memory)
       : io_(io),
         config_(config),
-        self_(self),
+        self_(identity.self),
         name_("baton-" + HandoffId::random().to_string()),
-        nonce_(random_u64()),
-        own_{transit, std::move(retained), std::make_shared<StagingQueue>(io, transit),
-             config.max_published},
+        nonce_(identity.nonce),
+        own_{std::move(memory), config.max_published},
         acceptor_(io),
         accept_again_(io) {}
 
@@ -70,7 +69,6 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   void open(const protocol::Hello& hello, bool dial, ChannelEvents& events, OpenDone done);
   void stop();
   const std::string& name() const { return name_; }
-  uint64_t nonce() const { return nonce_; }
 
  private:
   using OpeningPtr = std::shared_ptr<Opening>;
@@ -113,11 +111,6 @@ Status Endpoint::listen() {
   }
   BATON_ASSIGN_OR_RETURN(UniqueFd fd, listen_abstract(name_));
   acceptor_.assign(Stream(), fd.release());
-  // Weak: the queue keeps the pool, which keeps this callback.
-  if (own_.transit)
-    own_.transit->on_free([weak = std::weak_ptr(own_.queue)] {
-      if (const auto queue = weak.lock()) queue->freed();
-    });
   accept();
   return ok_status();
 }
@@ -319,7 +312,6 @@ void Endpoint::open(const protocol::Hello& hello, bool dial, ChannelEvents& even
 
 void Endpoint::stop() {
   if (std::exchange(stopped_, true)) return;
-  own_.queue->stop();
   error_code ignored;
   acceptor_.close(ignored);
   accept_again_.cancel();
@@ -338,7 +330,9 @@ class LocalEndpointImpl final : public LocalEndpoint {
   ~LocalEndpointImpl() override { endpoint_->stop(); }
 
   const std::string& socket_name() const override { return endpoint_->name(); }
-  uint64_t nonce() const override { return endpoint_->nonce(); }
+  std::string_view name() const override { return "local"; }
+  void describe(protocol::Hello& hello) const override { hello.local_socket = endpoint_->name(); }
+  bool offered(const protocol::Hello& peer) const override { return !peer.local_socket.empty(); }
   void open(const protocol::Hello& hello, bool dial, ChannelEvents& events,
             OpenDone done) override {
     endpoint_->open(hello, dial, events, std::move(done));
@@ -352,11 +346,10 @@ class LocalEndpointImpl final : public LocalEndpoint {
 }  // namespace
 
 Result<std::unique_ptr<LocalEndpoint>> LocalEndpoint::create(boost::asio::io_context& io,
-                                                             LocalConfig config, Incarnation self,
-                                                             std::shared_ptr<SlotPool> transit,
-                                                             std::shared_ptr<SlotPool> retained) {
-  auto endpoint =
-      std::make_shared<Endpoint>(io, config, self, std::move(transit), std::move(retained));
+                                                             LocalConfig config,
+                                                             ChannelIdentity identity,
+                                                             ChannelMemory memory) {
+  auto endpoint = std::make_shared<Endpoint>(io, config, identity, std::move(memory));
   BATON_RETURN_IF_ERROR(endpoint->listen());
   return std::unique_ptr<LocalEndpoint>(std::make_unique<LocalEndpointImpl>(std::move(endpoint)));
 }

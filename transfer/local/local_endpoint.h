@@ -9,17 +9,11 @@
 // Confined to the io_context's thread, callbacks too; none runs inside a call.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 
 #include "transfer/base/clock.h"
-#include "transfer/channel.h"
-#include "transfer/protocol/messages.h"
-
-namespace boost::asio {
-class io_context;
-}
+#include "transfer/channel_endpoint.h"
 
 namespace baton::local {
 
@@ -28,28 +22,15 @@ struct LocalConfig {
   uint32_t max_published = 4096;  // of one channel, not yet consumed by the peer
 };
 
-class LocalEndpoint {
+class LocalEndpoint : public ChannelEndpoint {
  public:
-  // Listens at an abstract Unix socket of a random name. `transit` and `retained` may be null (then
-  // nothing is lent, or nothing can be published from slots). Same-user peers only (SO_PEERCRED).
+  // Listens at an abstract Unix socket of a random name. Same-user peers only (SO_PEERCRED).
   static Result<std::unique_ptr<LocalEndpoint>> create(boost::asio::io_context& io,
-                                                       LocalConfig config, Incarnation self,
-                                                       std::shared_ptr<SlotPool> transit,
-                                                       std::shared_ptr<SlotPool> retained);
-  virtual ~LocalEndpoint() = default;
+                                                       LocalConfig config, ChannelIdentity identity,
+                                                       ChannelMemory memory);
 
   // For our HELLO.
   virtual const std::string& socket_name() const = 0;
-  virtual uint64_t nonce() const = 0;
-
-  // Opens the channel to the peer that said `hello`. Exactly one side dials: the one that dialled
-  // the control connection. `done` runs once, within the deadline. Errors: kUnavailable where the
-  // socket cannot be connected to (another host or network namespace), kRefused (wrong nonce or
-  // incarnation), kDeadlineExceeded. `events` must outlive the channel.
-  virtual void open(const protocol::Hello& hello, bool dial, ChannelEvents& events,
-                    std::function<void(Result<std::unique_ptr<Channel>>)> done) = 0;
-
-  virtual void stop() = 0;
 };
 
 }  // namespace baton::local

@@ -52,6 +52,9 @@ void fields(Io& io, M& m) {
   io.integer("opaque_block_tokens", m.opaque_block_tokens);
   io.text("local_socket", m.local_socket, kMaxSocketName);
   io.integer("channel_nonce", m.channel_nonce);
+  io.integer("tcp_port", m.tcp_port);
+  io.text("ucx_address", m.ucx_address, kMaxUcxAddress);
+  io.text("ucx_transports", m.ucx_transports, kMaxText);
 }
 
 template <typename Io, typename M>

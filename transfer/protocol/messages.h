@@ -24,6 +24,7 @@ inline constexpr uint32_t kMaxSegments = 8u << 20;  // of one handoff
 inline constexpr uint32_t kMaxResend = 65'536;      // segments named by one RESEND
 inline constexpr uint64_t kMaxSegmentBytes = 1u << 30;
 inline constexpr uint32_t kMaxText = 1'024;  // bytes of any text field
+inline constexpr uint32_t kMaxUcxAddress = 8'192;
 
 // First message of either side. A side that cannot agree answers REFUSE with a zero handoff id.
 struct Hello {
@@ -37,6 +38,9 @@ struct Hello {
   uint32_t opaque_block_tokens = 0;
   std::string local_socket;    // abstract Unix socket of the local channel, without the leading NUL
   uint64_t channel_nonce = 0;  // whoever opens a channel to the sender shows this number
+  uint16_t tcp_port = 0;       // of the tcp channel, at the host of `node`; 0: none
+  std::string ucx_address;     // of the UCX worker (bytes); empty: none
+  std::string ucx_transports;  // what it would use between hosts, as UCX names it: "rc_mlx5,tcp"
   bool operator==(const Hello&) const = default;
 };
 

@@ -31,7 +31,7 @@ class LocalEndpointTest : public ::testing::Test {
     return hello;
   }
   static Greeting greeting_to(const Side& side) {
-    return {.nonce = side.endpoint->nonce(), .from = {kRaw}, .to = side.incarnation};
+    return {.nonce = side.nonce(), .from = {kRaw}, .to = side.incarnation};
   }
   // A peer by hand that dials, greets and is answered; its arena is `pool`'s.
   UniqueFd join(Side& side, const std::shared_ptr<SlotPool>& pool, Greeting* theirs = nullptr,
@@ -187,8 +187,8 @@ TEST_F(LocalEndpointTest, APeerThatIsKilledReleasesEverything) {
   Side a(io_, 1);
   protocol::Hello child_hello;
   child_hello.incarnation = {99};
-  Child child({BATON_TEST_PEER, "local", a.endpoint->socket_name(),
-               std::to_string(a.endpoint->nonce()), "1"});
+  Child child(
+      {BATON_TEST_PEER, "local", a.endpoint->socket_name(), std::to_string(a.nonce()), "1"});
   std::shared_ptr<Side::Opened> opened;
   ASSERT_TRUE(until([&] {  // a start of the process may take longer than the deadline
     if (!opened || (opened->has_value() && !(*opened)->ok())) {

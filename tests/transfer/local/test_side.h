@@ -19,6 +19,7 @@ using baton::testing::run_until;
 
 inline constexpr size_t kTransitBytes = 4096;
 inline constexpr size_t kRetainedBytes = 16384;
+inline constexpr uint64_t kNonce = 0x6e6f6e6365;  // plus the incarnation
 
 inline std::shared_ptr<SlotPool> make_pool(size_t slot_bytes, size_t slots) {
   auto arena = Arena::create({.name = "test", .bytes = slot_bytes * slots});
@@ -69,16 +70,18 @@ struct Side {
       : incarnation{incarnation},
         transit(make_pool(kTransitBytes, transit_slots)),
         retained(make_pool(kRetainedBytes, 4)) {
-    auto created = LocalEndpoint::create(io, config, this->incarnation, transit, retained);
+    auto created = LocalEndpoint::create(io, config, {this->incarnation, nonce()},
+                                         ChannelMemory::create(io, transit, retained));
     EXPECT_TRUE(created.ok()) << created.status().to_string();
     endpoint = std::move(*created);
   }
 
+  uint64_t nonce() const { return kNonce + incarnation.value; }
   protocol::Hello hello() const {
     protocol::Hello hello;
     hello.incarnation = incarnation;
-    hello.local_socket = endpoint->socket_name();
-    hello.channel_nonce = endpoint->nonce();
+    endpoint->describe(hello);
+    hello.channel_nonce = nonce();
     return hello;
   }
 

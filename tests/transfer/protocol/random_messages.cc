@@ -61,6 +61,9 @@ Hello random_hello(Source& s) {
   s.fill(m.opaque_block_tokens);
   m.local_socket = s.text(107);
   s.fill(m.channel_nonce);
+  s.fill(m.tcp_port);
+  m.ucx_address = s.text(kMaxUcxAddress);
+  m.ucx_transports = s.text(kMaxText);
   return m;
 }
 

@@ -15,7 +15,7 @@ namespace boost::asio {
 class io_context;
 }
 
-namespace baton::local {
+namespace baton {
 
 class StagingQueue : public std::enable_shared_from_this<StagingQueue> {
  public:
@@ -41,4 +41,4 @@ class StagingQueue : public std::enable_shared_from_this<StagingQueue> {
   bool posted_ BATON_GUARDED_BY(mutex_) = false;
 };
 
-}  // namespace baton::local
+}  // namespace baton

@@ -1,10 +1,23 @@
-#include "transfer/local/staging_queue.h"
+#include "transfer/staging_queue.h"
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <utility>
 
-namespace baton::local {
+#include "transfer/channel_endpoint.h"
+
+namespace baton {
+
+ChannelMemory ChannelMemory::create(boost::asio::io_context& io, std::shared_ptr<SlotPool> transit,
+                                    std::shared_ptr<SlotPool> retained) {
+  auto queue = std::make_shared<StagingQueue>(io, transit);
+  // Weak: the queue keeps the pool, which keeps this callback.
+  if (transit)
+    transit->on_free([weak = std::weak_ptr(queue)] {
+      if (const auto queue = weak.lock()) queue->freed();
+    });
+  return {std::move(transit), std::move(retained), std::move(queue)};
+}
 
 void StagingQueue::freed() {
   MutexLock lock(mutex_);
@@ -30,4 +43,4 @@ void StagingQueue::stop() {
   io_ = nullptr;
 }
 
-}  // namespace baton::local
+}  // namespace baton
