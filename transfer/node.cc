@@ -5,6 +5,7 @@
 
 #include "transfer/base/log.h"
 #include "transfer/node_impl.h"
+#include "transfer/tcp/tcp_endpoint.h"
 
 namespace baton {
 namespace {
@@ -98,9 +99,21 @@ Status Node::Impl::open_endpoints(ChannelIdentity identity) {
   const NodeConfig& config = core_.config;
   memory_ = ChannelMemory::create(core_.io, core_.transit, core_.retained);
   std::vector<std::unique_ptr<ChannelEndpoint>> endpoints;
-  BATON_ASSIGN_OR_RETURN(auto local,
-                         local::LocalEndpoint::create(core_.io, config.local, identity, memory_));
-  endpoints.push_back(std::move(local));
+  const auto used = [&](ChannelChoice kind) {
+    return config.channel == ChannelChoice::kAuto || config.channel == kind;
+  };
+  // In the order of the table in channels.h.
+  if (used(ChannelChoice::kLocal)) {
+    BATON_ASSIGN_OR_RETURN(auto local,
+                           local::LocalEndpoint::create(core_.io, config.local, identity, memory_));
+    endpoints.push_back(std::move(local));
+  }
+  if (used(ChannelChoice::kTcp)) {
+    BATON_ASSIGN_OR_RETURN(
+        auto tcp,
+        tcp::TcpEndpoint::create(core_.io, config.tcp, config.listen.host, identity, memory_));
+    endpoints.push_back(std::move(tcp));
+  }
   channels_ = std::make_unique<Channels>(identity, std::move(endpoints));
   return ok_status();
 }

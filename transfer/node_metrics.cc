@@ -25,6 +25,10 @@ const char* copy_name(NodeMetrics::Copy why) {
   switch (why) {
     case NodeMetrics::Copy::kGather:
       return "gather";
+    case NodeMetrics::Copy::kSentFromBlocks:
+      return "sent_from_blocks";
+    case NodeMetrics::Copy::kReceivedIntoBlocks:
+      return "received_into_blocks";
     case NodeMetrics::Copy::kScatter:
       return "scatter";
     case NodeMetrics::Copy::kTierLoad:
@@ -41,7 +45,8 @@ NodeMetrics::NodeMetrics(Metrics& registry)
     : registry_(registry),
       bytes_(registry.counter("baton_handoff_bytes_total", "Payload bytes of ended handoffs.")) {
   // Present from the start, so that a rate over them is right.
-  for (const Copy why : {Copy::kGather, Copy::kScatter, Copy::kTierLoad, Copy::kRetainReceived})
+  for (const Copy why : {Copy::kGather, Copy::kScatter, Copy::kSentFromBlocks,
+                         Copy::kReceivedIntoBlocks, Copy::kTierLoad, Copy::kRetainReceived})
     copied(why, 0);
 }
 

@@ -17,9 +17,17 @@ class NodeMetrics {
   enum class Stage : uint8_t { kQueued, kOffer, kWaitCompute, kGather, kSend, kVerifyScatter };
   void stage(Stage stage, double seconds);
 
-  // Why bytes were copied: one gather out of the engine and one scatter into it are the rule; the
-  // others are extra and counted by name.
-  enum class Copy : uint8_t { kGather, kScatter, kTierLoad, kRetainReceived };
+  // Why bytes were copied. One copy out of the engine and one into it are the rule: a gather and a
+  // scatter of ours, or the system's own where a channel sends from and receives into the engine's
+  // blocks. The others are extra and counted by name.
+  enum class Copy : uint8_t {
+    kGather,
+    kScatter,
+    kSentFromBlocks,
+    kReceivedIntoBlocks,
+    kTierLoad,
+    kRetainReceived
+  };
   void copied(Copy why, uint64_t bytes);
 
   // Where bytes did not verify: "handoff" (as received) or "host" (from the host tier).

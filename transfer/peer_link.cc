@@ -9,8 +9,8 @@
 
 namespace baton {
 
-PeerLink::PeerLink(NodeCore& core, std::shared_ptr<control::Peer> peer, OnSegment on_segment)
-    : core_(core), peer_(std::move(peer)), on_segment_(std::move(on_segment)) {}
+PeerLink::PeerLink(NodeCore& core, std::shared_ptr<control::Peer> peer, SegmentOwner& owner)
+    : core_(core), peer_(std::move(peer)), owner_(owner) {}
 
 void PeerLink::open(Channels& channels) {
   ChannelEvents* events = this;
@@ -98,8 +98,18 @@ void PeerLink::measured(uint64_t bytes, Duration busy) {
   best_goodput_ = std::max(best_goodput_ * 0.99, static_cast<double>(bytes) / to_seconds(busy));
 }
 
+std::variant<ChannelEvents::Otherwise, SegmentPlace> PeerLink::place(const SegmentHeader& header) {
+  if (down_) return Otherwise::kDrop;
+  return owner_.place(*this, header);
+}
+
+// Also when the peer is gone: whoever gave the place waits to hear that it is his again.
+void PeerLink::on_placed(const SegmentHeader& header, const Result<Checksum>& checksum) {
+  owner_.on_placed(*this, header, checksum);
+}
+
 void PeerLink::on_segment(const SegmentHeader& header, ReceivedBytes payload) {
-  if (!down_) on_segment_(*this, header, std::move(payload));
+  if (!down_) owner_.on_segment(*this, header, std::move(payload));
 }
 
 void PeerLink::on_staging() { pump(); }

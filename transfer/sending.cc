@@ -323,7 +323,7 @@ void Sending::ended(End end, const Status& why) {
 }
 
 bool Sending::needs_blocks() const {
-  if (retained_gathers_ + staging_gathers_ != 0) return true;
+  if (reads_blocks()) return true;
   if (!gather_queue_.empty()) return true;
   if (end_ || !machine_) return false;
   // A transient chunk may be asked for again until the end.
@@ -348,7 +348,7 @@ void Sending::settle() {
       return;
     }
   }
-  if (!end_ || !quiet_ || retained_gathers_ + staging_gathers_ != 0) return;
+  if (!end_ || !quiet_ || reads_blocks()) return;
   gone_ = true;
   core_.registry.release(role(), request_.handoff);
   timer_.cancel();

@@ -89,9 +89,14 @@ class Sending : public std::enable_shared_from_this<Sending> {
   void gathered(Job job, Checksum checksum);
   bool publish_from_slot(Channel& channel, uint32_t segment, ChunkWork& chunk, uint32_t layer);
   bool publish_from_blocks(Channel& channel, uint32_t segment, ChunkWork& chunk, uint32_t layer);
+  bool send_from_blocks(Channel& channel, uint32_t segment, const SegmentPlace& place);
+  void sent_from_blocks(uint32_t segment, uint64_t bytes, const Status& status);
   void staged(uint32_t segment, Checksum checksum, Staging staging, TimePoint began);
   void apply(protocol::Effects effects);
   void ended(protocol::End end, const Status& why);
+  bool reads_blocks() const {
+    return retained_gathers_ + staging_gathers_ + sends_from_blocks_ != 0;
+  }
   bool needs_blocks() const;
   void settle();
   void arm_timer();
@@ -114,6 +119,7 @@ class Sending : public std::enable_shared_from_this<Sending> {
   std::deque<Job> gather_queue_;
   uint32_t retained_gathers_ = 0;
   uint32_t staging_gathers_ = 0;
+  uint32_t sends_from_blocks_ = 0;  // the channel reads the engine's blocks for these
   bool offered_ = false;
   bool session_over_ = false;  // finished or aborted
   bool aborted_ = false;

@@ -1,5 +1,6 @@
 // What of a handoff goes to the channel, and from where: a slot, or the engine's blocks by way of
 // staging memory.
+#include "kernels/segment_plan.h"
 #include "transfer/sending.h"
 
 namespace baton {
@@ -46,8 +47,48 @@ bool Sending::publish_from_slot(Channel& channel, uint32_t segment, ChunkWork& c
   return true;
 }
 
+// Without a copy of ours: the channel reads the blocks itself.
+bool Sending::send_from_blocks(Channel& channel, uint32_t segment, const SegmentPlace& place) {
+  const uint64_t bytes = chunks_[segment / layers()].segment_bytes;
+  const Status status =
+      channel.send({request_.handoff, segment, bytes, {}}, place,
+                   [self = shared_from_this(), segment, bytes](const Status& sent) {
+                     self->sent_from_blocks(segment, bytes, sent);
+                   });
+  Effects effects;
+  if (status.code() == Code::kResourceExhausted) {
+    machine_->give_back(now(), segment, effects);
+    apply(std::move(effects));
+    return false;
+  }
+  if (status.ok()) {
+    ++sends_from_blocks_;
+    machine_->published(now(), segment, effects);
+  } else {
+    machine_->publish_done(now(), segment, effects);
+  }
+  apply(std::move(effects));
+  if (!status.ok()) abort(End::kFailed, status);
+  return true;
+}
+
+void Sending::sent_from_blocks(uint32_t segment, uint64_t bytes, const Status& status) {
+  --sends_from_blocks_;
+  if (status.ok()) core_.node_metrics.copied(NodeMetrics::Copy::kSentFromBlocks, bytes);
+  Effects effects;
+  machine_->publish_done(now(), segment, effects);
+  apply(std::move(effects));
+  if (link_) link_->pump();
+  settle();
+}
+
 bool Sending::publish_from_blocks(Channel& channel, uint32_t segment, ChunkWork& chunk,
                                   uint32_t layer) {
+  const SegmentPlace place{
+      core_.segment(layer, blocks_, segment / layers() * core_.config.chunk_tokens, chunk.tokens),
+      core_.group().order, NodeCore::seed(chunk.id, layer, chunk.segment_bytes)};
+  if (channel.sends_blocks() && in_long_runs(place.blocks, place.order))
+    return send_from_blocks(channel, segment, place);
   Result<std::optional<Staging>> staging = channel.acquire(chunk.segment_bytes);
   if (!staging.ok() || !*staging) {
     Effects effects;
@@ -59,12 +100,10 @@ bool Sending::publish_from_blocks(Channel& channel, uint32_t segment, ChunkWork&
   ++staging_gathers_;
   auto lent = std::make_shared<Staging>(std::move(**staging));
   const TimePoint began = now();
-  core_.copier->gather(
-      core_.segment(layer, blocks_, segment / layers() * core_.config.chunk_tokens, chunk.tokens),
-      core_.group().order, NodeCore::seed(chunk.id, layer, chunk.segment_bytes), lent->bytes.data(),
-      [self = shared_from_this(), segment, lent, began](Checksum checksum) {
-        self->staged(segment, checksum, std::move(*lent), began);
-      });
+  core_.copier->gather(place.blocks, place.order, place.seed, lent->bytes.data(),
+                       [self = shared_from_this(), segment, lent, began](Checksum checksum) {
+                         self->staged(segment, checksum, std::move(*lent), began);
+                       });
   return true;
 }
 

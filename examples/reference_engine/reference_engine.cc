@@ -28,6 +28,10 @@ NodeConfig node_config(const Options& options, const Model& model, const KvCache
   config.retained_bytes = options.host_tier_bytes;
   config.transit_bytes = options.transit_bytes;
   config.window_bytes = options.window_bytes;
+  config.channel = options.channel;
+  config.tcp.port = options.tcp_port;
+  config.tcp.lanes = options.tcp_lanes;
+  config.tcp.congestion = options.tcp_congestion;
   config.huge_pages = options.huge_pages;
   config.retain_received = options.retain_received;
   config.control.heartbeat_interval = options.heartbeat;

@@ -6,6 +6,7 @@
 #include <random>
 #include <vector>
 
+#include "kernels/gather.h"
 #include "transfer/base/log.h"
 #include "transfer/channel.h"
 
@@ -52,6 +53,27 @@ class FaultyEvents final : public ChannelEvents {
     if (draw(plan_.late, "late")) return hold(header, std::move(payload), 8);
     inner_.on_segment(header, std::move(payload));
     deliver_due();
+  }
+  // In place: what can be put in there is done there; for the others the segment is staged.
+  std::variant<Otherwise, SegmentPlace> place(const SegmentHeader& header) override {
+    const bool staged = plan_.twice + plan_.reorder + plan_.late + plan_.foreign != 0;
+    if (staged) return Otherwise::kStage;
+    if (draw(plan_.lose, "lose")) return Otherwise::kDrop;
+    auto where = inner_.place(header);
+    if (const auto* place = std::get_if<SegmentPlace>(&where))
+      if (draw(plan_.flip, "flip")) flipped_[{header.handoff, header.segment}] = *place;
+    return where;
+  }
+  void on_placed(const SegmentHeader& header, const Result<Checksum>& checksum) override {
+    const auto flipped = flipped_.find({header.handoff, header.segment});
+    if (flipped == flipped_.end() || !checksum.ok()) return inner_.on_placed(header, checksum);
+    // One bit of the engine's own memory, and the checksum of what stands there now.
+    const SegmentPlace place = flipped->second;
+    flipped_.erase(flipped);
+    const KvSegment& to = place.blocks;
+    to.base[to.blocks[0] * to.layout.block_stride] ^= std::byte{1};
+    std::vector<std::byte> bytes(header.bytes);
+    inner_.on_placed(header, gather(to, place.order, place.seed, bytes.data()));
   }
   void on_staging() override { inner_.on_staging(); }
   void on_channel_closed(const Status& why) override {
@@ -102,6 +124,7 @@ class FaultyEvents final : public ChannelEvents {
   std::mt19937_64 random_;
   uint32_t injected_ = 0;
   uint64_t arrived_ = 0;
+  std::map<std::pair<HandoffAttempt, uint32_t>, SegmentPlace> flipped_;
   std::multimap<uint64_t, Held> held_;  // by the arrival after which it is due
 };
 
@@ -120,6 +143,11 @@ class StoppingChannel final : public Channel {
                  PublishDone done) override {
     if (stopper_->now("publish")) Stopper::stop("publish");
     return inner_->publish(header, std::move(slot), offset, std::move(done));
+  }
+  bool sends_blocks() const override { return inner_->sends_blocks(); }
+  Status send(const SegmentHeader& header, const SegmentPlace& place, PublishDone done) override {
+    if (stopper_->now("publish")) Stopper::stop("publish");
+    return inner_->send(header, place, std::move(done));
   }
   void forget(const HandoffAttempt& handoff) override { inner_->forget(handoff); }
   void close(Status why) override { inner_->close(std::move(why)); }
