@@ -88,7 +88,7 @@ class SenderHandoff {
   uint64_t window_bytes() const { return window_bytes_; }        // 0 before ACCEPT
   uint64_t published_bytes() const { return published_bytes_; }  // RESENDs included
   uint32_t publishes_under_way() const { return under_way_; }
-  std::optional<uint64_t> next_segment_bytes() const;  // of what take() would give
+  std::optional<uint32_t> next_segment() const;  // what take() would give
   std::optional<TimePoint> next_deadline() const;
   bool quiet() const { return quiet_; }
   // The peer said that it neither reads nor writes for this handoff any more (DRAINED, COMMIT, or

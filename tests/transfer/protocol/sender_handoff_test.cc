@@ -135,12 +135,12 @@ TEST(SenderHandoff, NeverExceedsTheWindowAndDoesNotPassOver) {
   Sender s(some_offer(32, 0, {some_group(0, 1, 1), some_group(1, 1, 10)}));
   s.sending(16 + 160);
   s.all_ready();
-  EXPECT_EQ(s.machine.next_segment_bytes(), 16u);
+  EXPECT_EQ(s.machine.next_segment(), 0u);
   EXPECT_EQ(s.machine.take(), 0u);
-  EXPECT_EQ(s.machine.next_segment_bytes(), 160u);
+  EXPECT_EQ(s.machine.next_segment(), 2u);
   EXPECT_EQ(s.machine.take(), 2u);
   EXPECT_EQ(s.machine.unacknowledged_bytes(), 176u);
-  EXPECT_EQ(s.machine.next_segment_bytes(), std::nullopt);
+  EXPECT_EQ(s.machine.next_segment(), std::nullopt);
   EXPECT_EQ(s.machine.take(), std::nullopt);
   s.published(0);
   s.receive(ack_of({0}));
