@@ -155,5 +155,38 @@ TEST_F(Shortage, WhatLiesInASlotNeedNotWaitForStagingMemory) {
   transient_to.session->abort("enough");
 }
 
+TEST_F(Shortage, WhatIsBeingGatheredWhenTheHandoffEndsWasNotDelivered) {
+  auto gate = std::make_shared<Gate>();
+  tune_a = [&](NodeConfig& config) {
+    config.retained_bytes = chunk_bytes();
+    config.seams.copier = [gate](std::unique_ptr<Copier> inner) {
+      return std::make_unique<GatedCopier>(std::move(inner), gate);
+    };
+  };
+  start();
+  const double segment = chunk_bytes() / a_shape.layers;
+  auto p = prefiller();
+  auto d = decoder();
+  const HandoffAttempt h = handoff();
+  ASSERT_TRUE(p.create(h, b_address(), 2 * kChunk, 1).ok());
+  p.begin();
+  p.layer(0, 0, 2 * kChunk);
+  ASSERT_TRUE(p.released.until([&] { return gathered() == segment; }));
+  gate->hold = true;  // the second chunk has no slot: staging memory
+  ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), 2 * kChunk, 1).ok());
+  ASSERT_TRUE(d.wait(State::kOffered));
+  d.accept();
+  ASSERT_TRUE(d.changed.until([&] { return gate->waiting == 1; }));
+  d.session->abort("enough");
+  ASSERT_TRUE(p.released.until([&] { return p.session->report().end.has_value(); }));
+  EXPECT_LE(p.session->report().bytes, segment);
+  EXPECT_LE(metric(*a_node, "baton_handoff_bytes_total"), segment);
+
+  gate->hold = false;
+  p.layer(1, 0, 2 * kChunk);  // what is retained goes on being gathered
+  p.session->finish();
+  EXPECT_TRUE(p.wait_released());
+}
+
 }  // namespace
 }  // namespace baton::fakes

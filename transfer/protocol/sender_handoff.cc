@@ -280,6 +280,7 @@ void SenderHandoff::acknowledge(TimePoint now, uint32_t segment) {
   leave_window(segment);
   resend_.erase(order_.rank(map_, segment));
   flags_[segment] = static_cast<uint8_t>((flags_[segment] | kAcked) & ~kWanted);
+  acknowledged_bytes_ += map_.bytes(segment);
   progress_at_ = now;
   if (++acked_ == needed_) all_acked_at_ = now;
 }

@@ -87,6 +87,7 @@ class SenderHandoff {
   uint64_t unacknowledged_bytes() const { return unacknowledged_bytes_; }
   uint64_t window_bytes() const { return window_bytes_; }        // 0 before ACCEPT
   uint64_t published_bytes() const { return published_bytes_; }  // RESENDs included
+  uint64_t acknowledged_bytes() const { return acknowledged_bytes_; }  // each segment once
   uint32_t publishes_under_way() const { return under_way_; }
   std::optional<uint32_t> next_segment() const;  // what take() would give
   std::optional<TimePoint> next_deadline() const;
@@ -149,6 +150,7 @@ class SenderHandoff {
   uint64_t window_bytes_ = 0;
   uint64_t unacknowledged_bytes_ = 0;
   uint64_t published_bytes_ = 0;
+  uint64_t acknowledged_bytes_ = 0;
   TimePoint offered_at_;
   TimePoint progress_at_;  // last ACK of something new, or when something was first on the wire
   TimePoint all_acked_at_;

@@ -315,6 +315,26 @@ TEST(SenderHandoff, AnAckWhileTheNextCopyIsTakenDoesNotCountTwice) {
   EXPECT_EQ(s.machine.unacknowledged_bytes(), 0u);
 }
 
+TEST(SenderHandoff, OnlyWhatIsAcknowledgedCountsAsDelivered) {
+  Sender s(some_offer(32, 1));
+  s.sending();
+  s.all_ready();
+  EXPECT_EQ(s.machine.take(), 0u);
+  EXPECT_EQ(s.machine.acknowledged_bytes(), 0u);  // being gathered
+  s.published(0);
+  s.publish_done(0);
+  s.publish_all();
+  EXPECT_EQ(s.machine.acknowledged_bytes(), 0u);
+  s.receive(Resend{some_handoff(), {0}});
+  s.publish_all();
+  s.receive(ack_of({0}));
+  s.receive(ack_of({0}));
+  EXPECT_EQ(s.machine.published_bytes(), 3u * 64);
+  EXPECT_EQ(s.machine.acknowledged_bytes(), 64u);
+  s.receive(ack_of({1}));
+  EXPECT_EQ(s.machine.acknowledged_bytes(), 2u * 64);
+}
+
 TEST(SenderHandoff, AResendThatNamesNothingMeansWhatIsOnItsWay) {
   Sender s(some_offer(64, 1));
   s.sending(3 * 64);
