@@ -469,7 +469,7 @@ TEST(SenderHandoff, TheBudgetEndsEveryState) {
 }
 
 TEST(SenderHandoff, AcceptDeadlineRunsFromTheOffer) {
-  Sender s;
+  Sender s(some_offer(32, 2), {.accept_deadline = seconds(5)});
   s.now += seconds(1);
   s.offered();
   expect_expiry_at(s, kStart + seconds(6));
