@@ -11,6 +11,7 @@ namespace baton {
 namespace {
 
 std::string number(uint64_t n) { return std::to_string(n); }
+std::string milliseconds(Duration d) { return number(static_cast<uint64_t>(to_ms(d))) + " ms"; }
 
 Status check(const NodeConfig& config) {
   const auto bad = [](const std::string& text) { return Status(Code::kInvalidArgument, text); };
@@ -30,6 +31,13 @@ Status check(const NodeConfig& config) {
   if (config.window_bytes < segment)
     return bad("window_bytes is " + number(config.window_bytes) +
                ": expected at least one segment, " + number(segment));
+  const protocol::SenderConfig& sender = config.sender;
+  const protocol::ReceiverConfig& receiver = config.receiver;
+  if (sender.accept_deadline <= receiver.record_ttl + receiver.accept_deadline)
+    return bad("sender.accept_deadline is " + milliseconds(sender.accept_deadline) +
+               ": expected more than receiver.record_ttl and accept_deadline together, " +
+               milliseconds(receiver.record_ttl + receiver.accept_deadline) +
+               ", or no peer could refuse for its engine in time");
   if (config.transit_bytes < segment)
     return bad("transit_bytes is " + number(config.transit_bytes) +
                ": expected at least one segment, " + number(segment));

@@ -61,33 +61,39 @@ void PeerLink::forget(const HandoffAttempt& handoff) {
   if (channel_) channel_->forget(handoff);
 }
 
-std::shared_ptr<Sending> PeerLink::pick() {
+// Whose turn it is, of those that need no staging memory, or of all.
+PeerLink::Sender* PeerLink::pick(bool staging) {
   std::vector<scheduler::SendCandidate> candidates;
   std::vector<Sender*> ready;
   for (Sender& sender : senders_) {
-    const std::optional<uint64_t> bytes = sender.sending->next_bytes();  // within its window
-    if (!bytes) continue;
-    candidates.push_back({.next_bytes = *bytes,
-                          .window_left = *bytes,
-                          .unacknowledged_bytes = sender.sending->unacknowledged_bytes(),
+    const std::optional<Sending::Source> source = sender.sending->next_source();
+    if (!source || (!staging && *source == Sending::Source::kStaging)) continue;
+    candidates.push_back({.unacknowledged_bytes = sender.sending->unacknowledged_bytes(),
                           .last_sent = sender.last_sent});
     ready.push_back(&sender);
   }
   const std::optional<size_t> next = scheduler::next_to_send(candidates);
-  if (!next) return nullptr;
-  ready[*next]->last_sent = ++sends_;
-  return ready[*next]->sending;
+  return next ? ready[*next] : nullptr;
 }
 
 void PeerLink::pump() {
   if (!channel_ || down_) return;
   // Segments from slots go at once. One gather into staging memory at a time: each segment leaves
-  // while the next is gathered, and its completion pumps again.
-  while (const std::shared_ptr<Sending> next = pick()) {
-    const bool busy = std::any_of(senders_.begin(), senders_.end(), [](const Sender& s) {
-      return s.sending->gathering_for_channel();
-    });
-    if (busy || !next->publish_next(*channel_)) return;
+  // while the next is gathered, and its completion pumps again. Where there is no staging memory,
+  // what needs none still goes; on_staging() pumps again.
+  const auto gathering = [&] {
+    return std::any_of(senders_.begin(), senders_.end(),
+                       [](const Sender& s) { return s.sending->gathering_for_channel(); });
+  };
+  bool no_staging = false;
+  while (Sender* const next = pick(!no_staging && !gathering())) {
+    const bool from_slot = next->sending->next_source() == Sending::Source::kSlot;
+    const uint64_t before = std::exchange(next->last_sent, ++sends_);
+    // A handoff that ends here leaves senders_; one that finds no room does not.
+    if (const auto sending = next->sending; sending->publish_next(*channel_)) continue;
+    next->last_sent = before;  // it keeps its turn
+    if (from_slot) return;     // as much is published as may be
+    no_staging = true;
   }
 }
 

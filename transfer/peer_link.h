@@ -62,8 +62,13 @@ class PeerLink final : public ChannelEvents, public std::enable_shared_from_this
   void on_channel_closed(const Status& why) override;
 
  private:
+  struct Sender {
+    std::shared_ptr<Sending> sending;
+    uint64_t last_sent = 0;  // sequence number
+  };
+
   void opened(Result<std::unique_ptr<Channel>> channel);
-  std::shared_ptr<Sending> pick();
+  Sender* pick(bool staging);
 
   NodeCore& core_;
   const std::shared_ptr<control::Peer> peer_;
@@ -72,10 +77,6 @@ class PeerLink final : public ChannelEvents, public std::enable_shared_from_this
   std::unique_ptr<Channel> channel_;
   Status no_channel_;  // why opening failed
   bool down_ = false;
-  struct Sender {
-    std::shared_ptr<Sending> sending;
-    uint64_t last_sent = 0;  // sequence number
-  };
   std::vector<Sender> senders_;
   uint64_t sends_ = 0;
   double best_goodput_ = 0;

@@ -51,9 +51,11 @@ class Sending : public std::enable_shared_from_this<Sending> {
   void shutdown(const Status& why);
 
   // --- for the link's pump
-  std::optional<uint64_t> next_bytes() const;
+  enum class Source : uint8_t { kSlot, kStaging };  // of a segment's bytes, on their way out
+  // Of the next segment, where one is ready and within the window.
+  std::optional<Source> next_source() const;
   uint64_t unacknowledged_bytes() const;
-  // Publishes the next segment; false where the channel has no memory for it now.
+  // Publishes the next segment; false where the channel has no room for it now.
   bool publish_next(Channel& channel);
   bool gathering_for_channel() const { return staging_gathers_ != 0; }
 

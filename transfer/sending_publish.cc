@@ -8,9 +8,11 @@ namespace baton {
 using protocol::Effects;
 using protocol::End;
 
-std::optional<uint64_t> Sending::next_bytes() const {
+std::optional<Sending::Source> Sending::next_source() const {
   if (!machine_ || end_) return std::nullopt;
-  return machine_->next_segment_bytes();
+  const std::optional<uint32_t> segment = machine_->next_segment();
+  if (!segment) return std::nullopt;
+  return chunks_[*segment / layers()].slot ? Source::kSlot : Source::kStaging;
 }
 
 uint64_t Sending::unacknowledged_bytes() const {

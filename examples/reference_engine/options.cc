@@ -17,8 +17,8 @@ struct Words {
   std::string channel = "auto";
   std::string host_tier = "256MiB", transit = "32MiB", window = "64MiB";
   bool retain = false;
-  uint64_t heartbeat_ms = 200, first_contact_ms = 2000, accept_ms = 5000, progress_ms = 2000;
-  uint64_t budget_ms = 600'000;
+  uint64_t heartbeat_ms = 200, first_contact_ms = 2000, record_ms = 30'000, accept_ms = 5000;
+  uint64_t progress_ms = 2000, budget_ms = 600'000;
 };
 
 void add_engine_options(CLI::App& app, Words& words, Options& options) {
@@ -72,7 +72,11 @@ void add_node_options(CLI::App& app, Words& words, Options& options) {
   app.add_option("--first-contact-ms", words.first_contact_ms,
                  "a decoder waits so long for a sign of its prefiller (2000)")
       ->check(milliseconds);
-  app.add_option("--accept-ms", words.accept_ms, "from offer to accept or refuse (5000)")
+  app.add_option("--record-ms", words.record_ms,
+                 "an offer waits so long for its request to come here too (30000)")
+      ->check(milliseconds);
+  app.add_option("--accept-ms", words.accept_ms,
+                 "a decoder waits so long for room before it refuses an offer (5000)")
       ->check(milliseconds);
   app.add_option("--progress-ms", words.progress_ms, "between verified bytes (2000)")
       ->check(milliseconds);
@@ -127,6 +131,7 @@ Status read_words(const Words& words, Options& options) {
   BATON_RETURN_IF_ERROR(read_bytes("--window", words.window, options.window_bytes));
   options.heartbeat = std::chrono::milliseconds(words.heartbeat_ms);
   options.first_contact = std::chrono::milliseconds(words.first_contact_ms);
+  options.record = std::chrono::milliseconds(words.record_ms);
   options.accept = std::chrono::milliseconds(words.accept_ms);
   options.progress = std::chrono::milliseconds(words.progress_ms);
   options.budget = std::chrono::milliseconds(words.budget_ms);

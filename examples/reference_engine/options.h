@@ -43,6 +43,7 @@ struct Options {
   bool huge_pages = false;
   Duration heartbeat = std::chrono::milliseconds(200);
   Duration first_contact = std::chrono::seconds(2);
+  Duration record = std::chrono::seconds(30);
   Duration accept = std::chrono::seconds(5);
   Duration progress = std::chrono::seconds(2);
 };

@@ -35,10 +35,12 @@ NodeConfig node_config(const Options& options, const Model& model, const KvCache
   config.huge_pages = options.huge_pages;
   config.retain_received = options.retain_received;
   config.control.heartbeat_interval = options.heartbeat;
-  config.sender.accept_deadline = options.accept;
   config.sender.progress_deadline = options.progress;
   config.receiver.first_contact_deadline = options.first_contact;
+  config.receiver.record_ttl = options.record;
   config.receiver.accept_deadline = options.accept;
+  // A peer with the same options refuses by itself before this is over.
+  config.sender.accept_deadline = options.record + options.accept + std::chrono::seconds(1);
   config.receiver.progress_deadline = options.progress;
   config.seams = std::move(seams);
   return config;

@@ -66,7 +66,7 @@ def test_a_prefiller_that_never_speaks(baton, alone):
 
 
 def test_a_decoder_that_never_comes(baton):
-    prefiller, decoder = pair(baton, prefill={"accept_ms": 300})
+    prefiller, decoder = pair(baton, prefill={"record_ms": 300, "accept_ms": 300})
     with Legs(prefiller, decoder, prompt_of(150)) as legs:
         assert legs.send("prefill").result().status == 200
     wait_for(lambda: prefiller.metrics().value("baton_handoffs_total", end="expired") == 1,

@@ -54,6 +54,7 @@ struct Events : ChannelEvents {
     EXPECT_TRUE(closes.empty());
     headers.push_back(header);
     payloads.push_back(std::move(payload));
+    if (when_segment) when_segment();
   }
   void on_staging() override {
     EXPECT_TRUE(closes.empty());
@@ -67,6 +68,7 @@ struct Events : ChannelEvents {
   std::vector<SegmentHeader> headers;
   std::deque<ReceivedBytes> payloads;
   std::vector<Status> closes;
+  std::function<void()> when_segment;
   std::function<void()> when_staging;
   int stagings = 0;
 };

@@ -135,12 +135,12 @@ TEST(SenderHandoff, NeverExceedsTheWindowAndDoesNotPassOver) {
   Sender s(some_offer(32, 0, {some_group(0, 1, 1), some_group(1, 1, 10)}));
   s.sending(16 + 160);
   s.all_ready();
-  EXPECT_EQ(s.machine.next_segment_bytes(), 16u);
+  EXPECT_EQ(s.machine.next_segment(), 0u);
   EXPECT_EQ(s.machine.take(), 0u);
-  EXPECT_EQ(s.machine.next_segment_bytes(), 160u);
+  EXPECT_EQ(s.machine.next_segment(), 2u);
   EXPECT_EQ(s.machine.take(), 2u);
   EXPECT_EQ(s.machine.unacknowledged_bytes(), 176u);
-  EXPECT_EQ(s.machine.next_segment_bytes(), std::nullopt);
+  EXPECT_EQ(s.machine.next_segment(), std::nullopt);
   EXPECT_EQ(s.machine.take(), std::nullopt);
   s.published(0);
   s.receive(ack_of({0}));
@@ -315,6 +315,26 @@ TEST(SenderHandoff, AnAckWhileTheNextCopyIsTakenDoesNotCountTwice) {
   EXPECT_EQ(s.machine.unacknowledged_bytes(), 0u);
 }
 
+TEST(SenderHandoff, OnlyWhatIsAcknowledgedCountsAsDelivered) {
+  Sender s(some_offer(32, 1));
+  s.sending();
+  s.all_ready();
+  EXPECT_EQ(s.machine.take(), 0u);
+  EXPECT_EQ(s.machine.acknowledged_bytes(), 0u);  // being gathered
+  s.published(0);
+  s.publish_done(0);
+  s.publish_all();
+  EXPECT_EQ(s.machine.acknowledged_bytes(), 0u);
+  s.receive(Resend{some_handoff(), {0}});
+  s.publish_all();
+  s.receive(ack_of({0}));
+  s.receive(ack_of({0}));
+  EXPECT_EQ(s.machine.published_bytes(), 3u * 64);
+  EXPECT_EQ(s.machine.acknowledged_bytes(), 64u);
+  s.receive(ack_of({1}));
+  EXPECT_EQ(s.machine.acknowledged_bytes(), 2u * 64);
+}
+
 TEST(SenderHandoff, AResendThatNamesNothingMeansWhatIsOnItsWay) {
   Sender s(some_offer(64, 1));
   s.sending(3 * 64);
@@ -449,7 +469,7 @@ TEST(SenderHandoff, TheBudgetEndsEveryState) {
 }
 
 TEST(SenderHandoff, AcceptDeadlineRunsFromTheOffer) {
-  Sender s;
+  Sender s(some_offer(32, 2), {.accept_deadline = seconds(5)});
   s.now += seconds(1);
   s.offered();
   expect_expiry_at(s, kStart + seconds(6));
