@@ -22,6 +22,8 @@ from client import Api
 BUILD = Path(os.environ.get("BATON_BUILD", Path(__file__).resolve().parents[2] / "build"))
 PRESET = os.environ.get("BATON_PRESET", "release")
 SANITIZED = PRESET != "release"
+# Over which channel handoffs must have gone: what answers and metrics call it.
+CHANNEL = os.environ.get("BATON_CHANNEL", "local")
 
 # A model of two megabytes whose answers depend on every token of the prompt; smaller under
 # sanitizers. Its tokens are bytes and a few special ones.
