@@ -4,6 +4,8 @@
 #include <deque>
 #include <map>
 #include <random>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "transfer/base/log.h"
@@ -37,20 +39,18 @@ class FaultyEvents final : public ChannelEvents {
     ++arrived_;
     if (draw(plan_.lose, "lose")) return deliver_due();
     if (draw(plan_.flip, "flip")) return inject_flip(header, payload);
-    if (draw(plan_.foreign, "foreign")) {
-      SegmentHeader other = header;
-      other.segment = header.segment == 0 ? 1 : header.segment - 1;
-      inner_.on_segment(other, std::move(payload));
-      return deliver_due();
-    }
+    if (draw(plan_.foreign, "foreign"))
+      return misname(header, other_chunk(header), std::move(payload));
+    if (draw(plan_.layer, "layer"))
+      return misname(header, other_layer(header.segment), std::move(payload));
     if (draw(plan_.twice, "double")) {
-      inner_.on_segment(header, copy_of(payload));
-      inner_.on_segment(header, std::move(payload));
+      deliver(header, copy_of(payload));
+      deliver(header, std::move(payload));
       return deliver_due();
     }
     if (draw(plan_.reorder, "reorder")) return hold(header, std::move(payload), 1);
     if (draw(plan_.late, "late")) return hold(header, std::move(payload), 8);
-    inner_.on_segment(header, std::move(payload));
+    deliver(header, std::move(payload));
     deliver_due();
   }
   void on_staging() override { inner_.on_staging(); }
@@ -82,8 +82,29 @@ class FaultyEvents final : public ChannelEvents {
         std::make_shared<std::vector<std::byte>>(payload.bytes().begin(), payload.bytes().end());
     (*copy)[random_() % copy->size()] ^= std::byte{1} << (random_() % 8);
     const std::span<const std::byte> bytes(*copy);
-    inner_.on_segment(header, {bytes, [copy] {}});
+    deliver(header, {bytes, [copy] {}});
     deliver_due();
+  }
+  // The segment's bytes, valid in themselves, under the number of another.
+  void misname(SegmentHeader header, uint32_t segment, ReceivedBytes payload) {
+    header.segment = segment;
+    inner_.on_segment(header, std::move(payload));
+    deliver_due();
+  }
+  // The same layer of the chunk before or after (of the same length, but for the tail): of one that
+  // has not come yet where there is such, for what has come is not looked at again.
+  uint32_t other_chunk(const SegmentHeader& header) {
+    const uint32_t segment = header.segment;
+    if (segment < plan_.layers) return segment + plan_.layers;
+    return delivered_.contains({header.handoff, segment - plan_.layers}) ? segment + plan_.layers
+                                                                         : segment - plan_.layers;
+  }
+  uint32_t other_layer(uint32_t segment) const {
+    return segment % plan_.layers == 0 ? segment + 1 : segment - 1;
+  }
+  void deliver(const SegmentHeader& header, ReceivedBytes payload) {
+    if (plan_.foreign != 0) delivered_.insert({header.handoff, header.segment});
+    inner_.on_segment(header, std::move(payload));
   }
   void hold(const SegmentHeader& header, ReceivedBytes payload, uint64_t others) {
     held_.emplace(arrived_ + others, Held{header, std::move(payload)});
@@ -93,7 +114,7 @@ class FaultyEvents final : public ChannelEvents {
     while (!held_.empty() && held_.begin()->first < arrived_) {
       Held due = std::move(held_.begin()->second);
       held_.erase(held_.begin());
-      inner_.on_segment(due.header, std::move(due.payload));
+      deliver(due.header, std::move(due.payload));
     }
   }
 
@@ -102,6 +123,7 @@ class FaultyEvents final : public ChannelEvents {
   std::mt19937_64 random_;
   uint32_t injected_ = 0;
   uint64_t arrived_ = 0;
+  std::set<std::pair<HandoffAttempt, uint32_t>> delivered_;
   std::multimap<uint64_t, Held> held_;  // by the arrival after which it is due
 };
 
@@ -167,9 +189,11 @@ class StoppingCopier final : public Copier {
 Result<FaultPlan> parse_faults(const std::string& text) {
   FaultPlan plan;
   const std::map<std::string, uint32_t*> numbers = {
-      {"flip", &plan.flip},       {"lose", &plan.lose}, {"double", &plan.twice},
-      {"reorder", &plan.reorder}, {"late", &plan.late}, {"foreign", &plan.foreign},
-      {"limit", &plan.limit},     {"at", &plan.at}};
+      {"flip", &plan.flip},    {"lose", &plan.lose},
+      {"double", &plan.twice}, {"reorder", &plan.reorder},
+      {"late", &plan.late},    {"foreign", &plan.foreign},
+      {"layer", &plan.layer},  {"layers", &plan.layers},
+      {"limit", &plan.limit},  {"at", &plan.at}};
   size_t begin = 0;
   while (begin < text.size()) {
     const size_t end = std::min(text.find(',', begin), text.size());
@@ -188,6 +212,8 @@ Result<FaultPlan> parse_faults(const std::string& text) {
       return Status(Code::kInvalidArgument, "fault is '" + item + "': see tests/fakes/faults.h");
     }
   }
+  if ((plan.foreign != 0 && plan.layers == 0) || (plan.layer != 0 && plan.layers < 2))
+    return Status(Code::kInvalidArgument, "fault: 'foreign' and 'layer' need 'layers'");
   return plan;
 }
 
