@@ -66,7 +66,7 @@ PeerLink::Sender* PeerLink::pick(bool staging) {
   std::vector<scheduler::SendCandidate> candidates;
   std::vector<Sender*> ready;
   for (Sender& sender : senders_) {
-    const std::optional<Sending::Source> source = sender.sending->next_source();
+    const std::optional<Sending::Source> source = sender.sending->next_source(*channel_);
     if (!source || (!staging && *source == Sending::Source::kStaging)) continue;
     candidates.push_back({.unacknowledged_bytes = sender.sending->unacknowledged_bytes(),
                           .last_sent = sender.last_sent});
@@ -78,21 +78,21 @@ PeerLink::Sender* PeerLink::pick(bool staging) {
 
 void PeerLink::pump() {
   if (!channel_ || down_) return;
-  // Segments from slots go at once. One gather into staging memory at a time: each segment leaves
-  // while the next is gathered, and its completion pumps again. Where there is no staging memory,
-  // what needs none still goes; on_staging() pumps again.
+  // Segments from slots and blocks go at once. One gather into staging memory at a time: each
+  // segment leaves while the next is gathered, and its completion pumps again. Where there is no
+  // staging memory, what needs none still goes; on_staging() pumps again.
   const auto gathering = [&] {
     return std::any_of(senders_.begin(), senders_.end(),
                        [](const Sender& s) { return s.sending->gathering_for_channel(); });
   };
   bool no_staging = false;
   while (Sender* const next = pick(!no_staging && !gathering())) {
-    const bool from_slot = next->sending->next_source() == Sending::Source::kSlot;
+    const bool staging = next->sending->next_source(*channel_) == Sending::Source::kStaging;
     const uint64_t before = std::exchange(next->last_sent, ++sends_);
     // A handoff that ends here leaves senders_; one that finds no room does not.
     if (const auto sending = next->sending; sending->publish_next(*channel_)) continue;
     next->last_sent = before;  // it keeps its turn
-    if (from_slot) return;     // as much is published as may be
+    if (!staging) return;      // as much is published as may be
     no_staging = true;
   }
 }

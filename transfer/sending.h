@@ -51,9 +51,10 @@ class Sending : public std::enable_shared_from_this<Sending> {
   void shutdown(const Status& why);
 
   // --- for the link's pump
-  enum class Source : uint8_t { kSlot, kStaging };  // of a segment's bytes, on their way out
+  // Where the channel takes a segment's bytes from; kStaging: where they are gathered to first.
+  enum class Source : uint8_t { kSlot, kBlocks, kStaging };
   // Of the next segment, where one is ready and within the window.
-  std::optional<Source> next_source() const;
+  std::optional<Source> next_source(const Channel& channel) const;
   uint64_t unacknowledged_bytes() const;
   // Publishes the next segment; false where the channel has no room for it now.
   bool publish_next(Channel& channel);
@@ -90,8 +91,10 @@ class Sending : public std::enable_shared_from_this<Sending> {
   void gather_next();
   void gathered(Job job, Checksum checksum);
   bool publish_from_slot(Channel& channel, uint32_t segment, ChunkWork& chunk, uint32_t layer);
-  bool publish_from_blocks(Channel& channel, uint32_t segment, ChunkWork& chunk, uint32_t layer);
-  bool send_from_blocks(Channel& channel, uint32_t segment, const SegmentPlace& place);
+  Source source_of(const Channel& channel, uint32_t segment) const;
+  SegmentPlace place_of(uint32_t segment) const;
+  bool publish_by_staging(Channel& channel, uint32_t segment, ChunkWork& chunk);
+  bool send_from_blocks(Channel& channel, uint32_t segment);
   void sent_from_blocks(uint32_t segment, uint64_t bytes, const Status& status);
   void staged(uint32_t segment, Checksum checksum, Staging staging, TimePoint began);
   void apply(protocol::Effects effects);

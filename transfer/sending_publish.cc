@@ -8,11 +8,27 @@ namespace baton {
 using protocol::Effects;
 using protocol::End;
 
-std::optional<Sending::Source> Sending::next_source() const {
+std::optional<Sending::Source> Sending::next_source(const Channel& channel) const {
   if (!machine_ || end_) return std::nullopt;
   const std::optional<uint32_t> segment = machine_->next_segment();
   if (!segment) return std::nullopt;
-  return chunks_[*segment / layers()].slot ? Source::kSlot : Source::kStaging;
+  return source_of(channel, *segment);
+}
+
+Sending::Source Sending::source_of(const Channel& channel, uint32_t segment) const {
+  if (chunks_[segment / layers()].slot) return Source::kSlot;
+  if (!channel.sends_blocks()) return Source::kStaging;
+  const SegmentPlace place = place_of(segment);
+  return in_long_runs(place.blocks, place.order) ? Source::kBlocks : Source::kStaging;
+}
+
+// In the engine's blocks.
+SegmentPlace Sending::place_of(uint32_t segment) const {
+  const uint32_t c = segment / layers();
+  const uint32_t layer = segment % layers();
+  const ChunkWork& chunk = chunks_[c];
+  return {core_.segment(layer, blocks_, c * core_.config.chunk_tokens, chunk.tokens),
+          core_.group().order, NodeCore::seed(chunk.id, layer, chunk.segment_bytes)};
 }
 
 uint64_t Sending::unacknowledged_bytes() const {
@@ -25,9 +41,15 @@ bool Sending::publish_next(Channel& channel) {
   if (busy_since_ == TimePoint{}) busy_since_ = now();
   transport_ = channel.transport();
   ChunkWork& chunk = chunks_[*segment / layers()];
-  const uint32_t layer = *segment % layers();
-  if (!chunk.slot) return publish_from_blocks(channel, *segment, chunk, layer);
-  return publish_from_slot(channel, *segment, chunk, layer);
+  switch (source_of(channel, *segment)) {
+    case Source::kSlot:
+      return publish_from_slot(channel, *segment, chunk, *segment % layers());
+    case Source::kBlocks:
+      return send_from_blocks(channel, *segment);
+    case Source::kStaging:
+      break;
+  }
+  return publish_by_staging(channel, *segment, chunk);
 }
 
 bool Sending::publish_from_slot(Channel& channel, uint32_t segment, ChunkWork& chunk,
@@ -50,10 +72,10 @@ bool Sending::publish_from_slot(Channel& channel, uint32_t segment, ChunkWork& c
 }
 
 // Without a copy of ours: the channel reads the blocks itself.
-bool Sending::send_from_blocks(Channel& channel, uint32_t segment, const SegmentPlace& place) {
+bool Sending::send_from_blocks(Channel& channel, uint32_t segment) {
   const uint64_t bytes = chunks_[segment / layers()].segment_bytes;
   const Status status =
-      channel.send({request_.handoff, segment, bytes, {}}, place,
+      channel.send({request_.handoff, segment, bytes, {}}, place_of(segment),
                    [self = shared_from_this(), segment, bytes](const Status& sent) {
                      self->sent_from_blocks(segment, bytes, sent);
                    });
@@ -84,13 +106,7 @@ void Sending::sent_from_blocks(uint32_t segment, uint64_t bytes, const Status& s
   settle();
 }
 
-bool Sending::publish_from_blocks(Channel& channel, uint32_t segment, ChunkWork& chunk,
-                                  uint32_t layer) {
-  const SegmentPlace place{
-      core_.segment(layer, blocks_, segment / layers() * core_.config.chunk_tokens, chunk.tokens),
-      core_.group().order, NodeCore::seed(chunk.id, layer, chunk.segment_bytes)};
-  if (channel.sends_blocks() && in_long_runs(place.blocks, place.order))
-    return send_from_blocks(channel, segment, place);
+bool Sending::publish_by_staging(Channel& channel, uint32_t segment, ChunkWork& chunk) {
   Result<std::optional<Staging>> staging = channel.acquire(chunk.segment_bytes);
   if (!staging.ok() || !*staging) {
     Effects effects;
@@ -102,6 +118,7 @@ bool Sending::publish_from_blocks(Channel& channel, uint32_t segment, ChunkWork&
   ++staging_gathers_;
   auto lent = std::make_shared<Staging>(std::move(**staging));
   const TimePoint began = now();
+  const SegmentPlace place = place_of(segment);
   core_.copier->gather(place.blocks, place.order, place.seed, lent->bytes.data(),
                        [self = shared_from_this(), segment, lent, began](Checksum checksum) {
                          self->staged(segment, checksum, std::move(*lent), began);

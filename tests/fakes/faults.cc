@@ -4,6 +4,8 @@
 #include <deque>
 #include <map>
 #include <random>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "kernels/gather.h"
@@ -31,33 +33,31 @@ class Stopper {
 
 class FaultyEvents final : public ChannelEvents {
  public:
-  FaultyEvents(ChannelEvents& inner, const FaultPlan& plan)
-      : inner_(inner), plan_(plan), random_(plan.seed) {}
+  FaultyEvents(ChannelEvents& inner, const FaultPlan& plan, std::shared_ptr<Stopper> stopper)
+      : inner_(inner), plan_(plan), stopper_(std::move(stopper)), random_(plan.seed) {}
 
   void on_segment(const SegmentHeader& header, ReceivedBytes payload) override {
     ++arrived_;
     if (draw(plan_.lose, "lose")) return deliver_due();
     if (draw(plan_.flip, "flip")) return inject_flip(header, payload);
-    if (draw(plan_.foreign, "foreign")) {
-      SegmentHeader other = header;
-      other.segment = header.segment == 0 ? 1 : header.segment - 1;
-      inner_.on_segment(other, std::move(payload));
-      return deliver_due();
-    }
+    if (draw(plan_.foreign, "foreign"))
+      return misname(header, other_chunk(header), std::move(payload));
+    if (draw(plan_.layer, "layer"))
+      return misname(header, other_layer(header.segment), std::move(payload));
     if (draw(plan_.twice, "double")) {
-      inner_.on_segment(header, copy_of(payload));
-      inner_.on_segment(header, std::move(payload));
+      deliver(header, copy_of(payload));
+      deliver(header, std::move(payload));
       return deliver_due();
     }
     if (draw(plan_.reorder, "reorder")) return hold(header, std::move(payload), 1);
     if (draw(plan_.late, "late")) return hold(header, std::move(payload), 8);
-    inner_.on_segment(header, std::move(payload));
+    deliver(header, std::move(payload));
     deliver_due();
   }
-  // In place: what can be put in there is done there; for the others the segment is staged.
+  // Received into place: what can be put in there is; for the other faults a segment is staged.
   std::variant<Otherwise, SegmentPlace> place(const SegmentHeader& header) override {
-    const bool staged = plan_.twice + plan_.reorder + plan_.late + plan_.foreign != 0;
-    if (staged) return Otherwise::kStage;
+    if (plan_.twice + plan_.reorder + plan_.late + plan_.foreign + plan_.layer != 0)
+      return Otherwise::kStage;
     if (draw(plan_.lose, "lose")) return Otherwise::kDrop;
     auto where = inner_.place(header);
     if (const auto* place = std::get_if<SegmentPlace>(&where))
@@ -65,6 +65,7 @@ class FaultyEvents final : public ChannelEvents {
     return where;
   }
   void on_placed(const SegmentHeader& header, const Result<Checksum>& checksum) override {
+    if (stopper_ && stopper_->now("scatter")) Stopper::stop("scatter");
     const auto flipped = flipped_.find({header.handoff, header.segment});
     if (flipped == flipped_.end() || !checksum.ok()) return inner_.on_placed(header, checksum);
     // One bit of the engine's own memory, and the checksum of what stands there now.
@@ -104,8 +105,29 @@ class FaultyEvents final : public ChannelEvents {
         std::make_shared<std::vector<std::byte>>(payload.bytes().begin(), payload.bytes().end());
     (*copy)[random_() % copy->size()] ^= std::byte{1} << (random_() % 8);
     const std::span<const std::byte> bytes(*copy);
-    inner_.on_segment(header, {bytes, [copy] {}});
+    deliver(header, {bytes, [copy] {}});
     deliver_due();
+  }
+  // The segment's bytes, valid in themselves, under the number of another.
+  void misname(SegmentHeader header, uint32_t segment, ReceivedBytes payload) {
+    header.segment = segment;
+    inner_.on_segment(header, std::move(payload));
+    deliver_due();
+  }
+  // The same layer of the chunk before or after (of the same length, but for the tail): of one that
+  // has not come yet where there is such, for what has come is not looked at again.
+  uint32_t other_chunk(const SegmentHeader& header) {
+    const uint32_t segment = header.segment;
+    if (segment < plan_.layers) return segment + plan_.layers;
+    return delivered_.contains({header.handoff, segment - plan_.layers}) ? segment + plan_.layers
+                                                                         : segment - plan_.layers;
+  }
+  uint32_t other_layer(uint32_t segment) const {
+    return segment % plan_.layers == 0 ? segment + 1 : segment - 1;
+  }
+  void deliver(const SegmentHeader& header, ReceivedBytes payload) {
+    if (plan_.foreign != 0) delivered_.insert({header.handoff, header.segment});
+    inner_.on_segment(header, std::move(payload));
   }
   void hold(const SegmentHeader& header, ReceivedBytes payload, uint64_t others) {
     held_.emplace(arrived_ + others, Held{header, std::move(payload)});
@@ -115,16 +137,18 @@ class FaultyEvents final : public ChannelEvents {
     while (!held_.empty() && held_.begin()->first < arrived_) {
       Held due = std::move(held_.begin()->second);
       held_.erase(held_.begin());
-      inner_.on_segment(due.header, std::move(due.payload));
+      deliver(due.header, std::move(due.payload));
     }
   }
 
   ChannelEvents& inner_;
   const FaultPlan plan_;
+  const std::shared_ptr<Stopper> stopper_;  // may be null
   std::mt19937_64 random_;
   uint32_t injected_ = 0;
   uint64_t arrived_ = 0;
   std::map<std::pair<HandoffAttempt, uint32_t>, SegmentPlace> flipped_;
+  std::set<std::pair<HandoffAttempt, uint32_t>> delivered_;
   std::multimap<uint64_t, Held> held_;  // by the arrival after which it is due
 };
 
@@ -147,7 +171,10 @@ class StoppingChannel final : public Channel {
   bool sends_blocks() const override { return inner_->sends_blocks(); }
   Status send(const SegmentHeader& header, const SegmentPlace& place, PublishDone done) override {
     if (stopper_->now("publish")) Stopper::stop("publish");
-    return inner_->send(header, place, std::move(done));
+    const bool stops = stopper_->now("gather");
+    const Status status = inner_->send(header, place, std::move(done));
+    if (stops) Stopper::stop("gather");  // the blocks are still to be read
+    return status;
   }
   void forget(const HandoffAttempt& handoff) override { inner_->forget(handoff); }
   void close(Status why) override { inner_->close(std::move(why)); }
@@ -195,9 +222,11 @@ class StoppingCopier final : public Copier {
 Result<FaultPlan> parse_faults(const std::string& text) {
   FaultPlan plan;
   const std::map<std::string, uint32_t*> numbers = {
-      {"flip", &plan.flip},       {"lose", &plan.lose}, {"double", &plan.twice},
-      {"reorder", &plan.reorder}, {"late", &plan.late}, {"foreign", &plan.foreign},
-      {"limit", &plan.limit},     {"at", &plan.at}};
+      {"flip", &plan.flip},    {"lose", &plan.lose},
+      {"double", &plan.twice}, {"reorder", &plan.reorder},
+      {"late", &plan.late},    {"foreign", &plan.foreign},
+      {"layer", &plan.layer},  {"layers", &plan.layers},
+      {"limit", &plan.limit},  {"at", &plan.at}};
   size_t begin = 0;
   while (begin < text.size()) {
     const size_t end = std::min(text.find(',', begin), text.size());
@@ -216,15 +245,17 @@ Result<FaultPlan> parse_faults(const std::string& text) {
       return Status(Code::kInvalidArgument, "fault is '" + item + "': see tests/fakes/faults.h");
     }
   }
+  if ((plan.foreign != 0 && plan.layers == 0) || (plan.layer != 0 && plan.layers < 2))
+    return Status(Code::kInvalidArgument, "fault: 'foreign' and 'layer' need 'layers'");
   return plan;
 }
 
 void install_faults(const FaultPlan& plan, NodeSeams& seams) {
-  seams.channel_events = [plan](ChannelEvents& inner) {
-    return std::make_unique<FaultyEvents>(inner, plan);
+  const auto stopper = plan.stop.empty() ? nullptr : std::make_shared<Stopper>(plan);
+  seams.channel_events = [plan, stopper](ChannelEvents& inner) {
+    return std::make_unique<FaultyEvents>(inner, plan, stopper);
   };
-  if (plan.stop.empty()) return;
-  const auto stopper = std::make_shared<Stopper>(plan);
+  if (!stopper) return;
   seams.copier = [stopper](std::unique_ptr<Copier> inner) {
     return std::make_unique<StoppingCopier>(std::move(inner), stopper);
   };

@@ -287,13 +287,13 @@ void SenderHandoff::acknowledge(TimePoint now, uint32_t segment) {
 
 void SenderHandoff::on_resend(TimePoint now, const Resend& resend, Effects& effects) {
   for (const uint32_t segment : resend.segments) {
-    if (segment >= map_.segments() || publishes_[segment] == 0) {
+    if (segment >= map_.segments()) {
       fail(Code::kProtocol,
-           "RESEND of segment " + number(segment) + ", which was not published (" +
-               number(map_.segments()) + " segments)",
-           effects);
+           "RESEND of segment " + number(segment) + " of " + number(map_.segments()), effects);
       return;
     }
+    // Also of one that is yet to be published: bytes that came under a wrong number do not verify,
+    // and the receiver cannot know whose they were. Then there is nothing to be sent again.
     if (!publish_again(now, segment, effects)) return;
   }
   if (!resend.segments.empty()) return;

@@ -34,6 +34,11 @@ void ChannelCore::start() {
 
 // --- sending
 
+ChannelCore::Lane& ChannelCore::emptiest_lane() {
+  const auto before = [](const auto& a, const auto& b) { return a->out.bytes() < b->out.bytes(); };
+  return **std::min_element(lanes_.begin(), lanes_.end(), before);
+}
+
 ChannelCore::Lane* ChannelCore::free_lane() {
   Lane* best = nullptr;
   for (const auto& lane : lanes_) {
@@ -79,10 +84,10 @@ void ChannelCore::wait_for_memory() {
   });
 }
 
-Status ChannelCore::publish(const SegmentHeader& header, SlotRef slot, std::span<std::byte> bytes,
-                            Channel::PublishDone done) {
+Status ChannelCore::publish(const SegmentHeader& header, Source source, SlotRef slot,
+                            std::span<std::byte> bytes, Channel::PublishDone done) {
   if (closed_) return closed_status();
-  Lane* lane = free_lane();
+  Lane* lane = source == Source::kStaging ? &emptiest_lane() : free_lane();
   if (lane == nullptr) return no_lane();
   lane->out.add(header, std::move(slot), bytes, std::move(done));
   wake(*lane);
@@ -222,7 +227,8 @@ class TcpChannel final : public Channel {
   Result<std::optional<Staging>> acquire(size_t bytes) override { return core_->acquire(bytes); }
   Status publish(const SegmentHeader& header, Staging staging, PublishDone done) override {
     staging.writer.reset();
-    return core_->publish(header, std::move(staging.slot), staging.bytes, std::move(done));
+    return core_->publish(header, ChannelCore::Source::kStaging, std::move(staging.slot),
+                          staging.bytes, std::move(done));
   }
   Status publish(const SegmentHeader& header, SlotRef slot, size_t offset,
                  PublishDone done) override {
@@ -232,8 +238,8 @@ class TcpChannel final : public Channel {
                                                 std::to_string(header.bytes) + " of a slot of " +
                                                 std::to_string(whole.size()));
     }
-    return core_->publish(header, std::move(slot), whole.subspan(offset, header.bytes),
-                          std::move(done));
+    return core_->publish(header, ChannelCore::Source::kSlot, std::move(slot),
+                          whole.subspan(offset, header.bytes), std::move(done));
   }
   bool sends_blocks() const override { return true; }
   Status send(const SegmentHeader& header, const SegmentPlace& place, PublishDone done) override {

@@ -28,8 +28,10 @@ class ChannelCore : public std::enable_shared_from_this<ChannelCore> {
 
   void start();
   Result<std::optional<Staging>> acquire(size_t bytes);
-  Status publish(const SegmentHeader& header, SlotRef slot, std::span<std::byte> bytes,
-                 Channel::PublishDone done);
+  // Of staging memory: acquire() saw that a lane had room; what took it meanwhile does not count.
+  enum class Source : uint8_t { kSlot, kStaging };
+  Status publish(const SegmentHeader& header, Source source, SlotRef slot,
+                 std::span<std::byte> bytes, Channel::PublishDone done);
   Status send(const SegmentHeader& header, const SegmentPlace& place, Channel::PublishDone done);
   void forget(const HandoffAttempt& handoff);
   void close(Status why);
@@ -47,6 +49,7 @@ class ChannelCore : public std::enable_shared_from_this<ChannelCore> {
     bool out_of_memory = false;
   };
 
+  Lane& emptiest_lane();
   // The lane for the next segment; null where all have as much as they may hold.
   Lane* free_lane();
   Status no_lane();

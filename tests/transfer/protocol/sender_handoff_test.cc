@@ -366,11 +366,11 @@ TEST(SenderHandoff, PublishesASegmentSoOftenAndNoMore) {
   EXPECT_EQ(s.machine.published_bytes(), 3u * 64);
 }
 
-TEST(SenderHandoff, WhatWasNeverPublishedCannotBeAcknowledgedOrAskedFor) {
+TEST(SenderHandoff, WhatWasNeverPublishedCannotBeAcknowledgedNorWhatIsNotThereBeAskedFor) {
   for (const Message& message :
-       {Message(ack_of({1})), Message(Resend{some_handoff(), {1}}), Message(ack_of({4})),
-        Message(Resend{some_handoff(), {4}}), Message(Ack{some_handoff(), UINT32_MAX, {1}}),
-        Message(Commit{some_handoff()}), Message(Drained{some_handoff()})}) {
+       {Message(ack_of({1})), Message(ack_of({4})), Message(Resend{some_handoff(), {4}}),
+        Message(Ack{some_handoff(), UINT32_MAX, {1}}), Message(Commit{some_handoff()}),
+        Message(Drained{some_handoff()})}) {
     Sender s;
     s.sending();
     s.machine.segment_ready(0);
@@ -380,6 +380,20 @@ TEST(SenderHandoff, WhatWasNeverPublishedCannotBeAcknowledgedOrAskedFor) {
     EXPECT_EQ(e.why.code(), Code::kProtocol);
     EXPECT_THAT(names(e), ElementsAre("FAILED"));
   }
+}
+
+// Bytes that came under its number, and were another segment's, did not verify.
+TEST(SenderHandoff, WhatIsAskedForBeforeItIsPublishedIsPublishedOnce) {
+  Sender s;
+  s.sending();
+  s.machine.segment_ready(0);
+  s.publish_all();
+  const Effects e = s.receive(Resend{some_handoff(), {1}});
+  EXPECT_EQ(e.end, std::nullopt);
+  EXPECT_THAT(e.messages, IsEmpty());
+  EXPECT_THAT(s.publish_all(), IsEmpty());
+  s.machine.segment_ready(1);
+  EXPECT_THAT(s.publish_all(), ElementsAre(1));
 }
 
 TEST(SenderHandoff, AnAcceptThatDoesNotFitTheOfferIsAProtocolError) {
