@@ -182,6 +182,11 @@ inline double metric(Node& node, const std::string& name) {
   return at == std::string::npos ? 0 : std::stod(text.substr(at + name.size() + 2));
 }
 
+// Bytes that a node copied for that reason.
+inline double copied(Node& node, const std::string& why) {
+  return metric(node, "baton_copied_bytes_total{why=\"" + why + "\"}");
+}
+
 class TwoNodes : public ::testing::Test {
  protected:
   // Defaults may be changed before.
@@ -190,6 +195,7 @@ class TwoNodes : public ::testing::Test {
     b_kv = std::make_unique<KvEngine>(b_shape, 2);
     NodeConfig a = small_node(*a_kv);
     NodeConfig b = small_node(*b_kv);
+    a.channel = b.channel = channel;
     if (tune_a) tune_a(a);
     if (tune_b) tune_b(b);
     auto made_a = Node::create(std::move(a));
@@ -204,6 +210,7 @@ class TwoNodes : public ::testing::Test {
   Prefiller prefiller() { return {*a_node, *a_kv, a_shape.layers}; }
   Decoder decoder() { return {*b_node, *b_kv}; }
 
+  ChannelChoice channel = ChannelChoice::kLocal;
   KvShape a_shape, b_shape;
   std::function<void(NodeConfig&)> tune_a, tune_b;
   std::unique_ptr<KvEngine> a_kv, b_kv;
