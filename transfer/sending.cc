@@ -108,8 +108,14 @@ void Sending::on_feed() {
     session_over_ = true;
     computed_at_ = now();
   }
-  if (link_) link_->pump();
+  pump();
   settle();
+}
+
+// What became ready goes, or its deadline runs.
+void Sending::pump() {
+  if (link_) link_->pump();
+  arm_timer();
 }
 
 // The table is checked here, once: what a gather reads must be the engine's own KV.
@@ -148,8 +154,8 @@ void Sending::offer() {
   // What the tier holds may go at once: its bytes are those that the engine is about to compute.
   for (uint32_t c = 0; c < chunks_.size(); ++c)
     if (chunks_[c].whole)
-      for (uint32_t l = 0; l < layers(); ++l) machine_->segment_ready(segment_index(c, l));
-  if (link_) link_->pump();
+      for (uint32_t l = 0; l < layers(); ++l) machine_->segment_ready(now(), segment_index(c, l));
+  pump();
 }
 
 void Sending::take_from_tier(ChunkWork& chunk) {
@@ -172,7 +178,7 @@ void Sending::computed(uint32_t c, uint32_t layer) {
   if (chunk.slot) {
     gather_queue_.push_back({c, layer});
   } else if (machine_ && !end_) {
-    machine_->segment_ready(segment_index(c, layer));
+    machine_->segment_ready(now(), segment_index(c, layer));
   }
 }
 
@@ -225,9 +231,9 @@ void Sending::gathered(Job job, Checksum checksum) {
       if (std::optional<HostTier::Pin> pin = core_.tier->find(chunk.id))
         pins_.push_back(std::move(*pin));
   }
-  if (machine_ && !end_) machine_->segment_ready(segment_index(job.chunk, job.layer));
+  if (machine_ && !end_) machine_->segment_ready(now(), segment_index(job.chunk, job.layer));
   gather_next();
-  if (link_) link_->pump();
+  pump();
   settle();
 }
 

@@ -87,6 +87,7 @@ class Sending : public std::enable_shared_from_this<Sending> {
   void take_from_tier(ChunkWork& chunk);
   void computed(uint32_t chunk, uint32_t layer);
   void decide(ChunkWork& chunk);
+  void pump();
   void gather_next();
   void gathered(Job job, Checksum checksum);
   bool publish_from_slot(Channel& channel, uint32_t segment, ChunkWork& chunk, uint32_t layer);
