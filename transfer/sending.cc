@@ -221,14 +221,16 @@ void Sending::gathered(Job job, Checksum checksum) {
   ChunkWork& chunk = chunks_[job.chunk];
   core_.node_metrics.copied(NodeMetrics::Copy::kGather, chunk.segment_bytes);
   chunk.checksums[job.layer] = checksum;
-  if (++chunk.gathered == layers()) {
+  if (++chunk.gathered == layers() && !chunk.spoilt) {
     chunk.whole = true;
     Chunk whole{chunk.id,        chunk.tokens, core_.group().order, chunk.segment_bytes,
                 chunk.checksums, chunk.slot};
     const Status kept = core_.tier->insert(std::move(whole));
     if (!kept.ok() && kept.code() != Code::kExists) core_.node_metrics.retain_skipped();
-    if (!machine_)  // two-step flow: held until somebody fetches it or the lease ends
-      if (std::optional<HostTier::Pin> pin = core_.tier->find(chunk.id))
+    // Until the handoff's end; in the two-step flow until somebody fetches it or the lease ends. An
+    // older one of that key is not what is sent from here.
+    if (kept.ok() || !machine_)
+      if (std::optional<HostTier::Pin> pin = core_.tier->pin(chunk.id))
         pins_.push_back(std::move(*pin));
   }
   if (machine_ && !end_) machine_->segment_ready(now(), segment_index(job.chunk, job.layer));

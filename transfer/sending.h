@@ -69,6 +69,7 @@ class Sending : public std::enable_shared_from_this<Sending> {
     size_t segment_bytes = 0;
     bool decided = false;             // whether it is retained
     bool whole = false;               // all layers lie in `slot`
+    bool spoilt = false;              // what lies in `slot` is not what was gathered
     SlotRef slot;                     // empty: transient
     std::vector<Checksum> checksums;  // of the gathered layers
     uint32_t gathered = 0;            // layers
@@ -92,6 +93,8 @@ class Sending : public std::enable_shared_from_this<Sending> {
   void gathered(Job job, Checksum checksum);
   bool publish_from_slot(Channel& channel, uint32_t segment, ChunkWork& chunk, uint32_t layer);
   bool publish_from_blocks(Channel& channel, uint32_t segment, ChunkWork& chunk, uint32_t layer);
+  bool verifies(const ChunkWork& chunk, uint32_t layer) const;
+  void drop_spoilt(uint32_t segment, ChunkWork& chunk, uint32_t layer);
   void staged(uint32_t segment, Checksum checksum, Staging staging, TimePoint began);
   void apply(protocol::Effects effects);
   void ended(protocol::End end, const Status& why);
@@ -111,7 +114,8 @@ class Sending : public std::enable_shared_from_this<Sending> {
   boost::asio::steady_timer timer_;
 
   std::vector<ChunkWork> chunks_;
-  std::vector<HostTier::Pin> pins_;  // a FETCH's, and the two-step flow's until its lease ends
+  // Of all that goes out of the tier's slots, until the end: evicting it would free no memory.
+  std::vector<HostTier::Pin> pins_;
   std::vector<uint32_t> blocks_;
   std::vector<uint32_t> ready_chunks_;  // leading chunks computed, a layer
   std::deque<Job> gather_queue_;

@@ -91,6 +91,8 @@ class SenderHandoff {
   uint64_t window_bytes() const { return window_bytes_; }              // 0 before ACCEPT
   uint64_t published_bytes() const { return published_bytes_; }        // RESENDs included
   uint64_t acknowledged_bytes() const { return acknowledged_bytes_; }  // each segment once
+  // How often take() gave this one and it was not given back.
+  uint32_t publishes(uint32_t segment) const { return publishes_[segment]; }
   uint32_t publishes_under_way() const { return under_way_; }
   std::optional<uint32_t> next_segment() const;  // what take() would give
   std::optional<TimePoint> next_deadline() const;
