@@ -5,10 +5,10 @@
 #include <utility>
 
 #include "transfer/base/check.h"
+#include "transfer/base/text.h"
 #include "transfer/protocol/offer.h"
 
 namespace baton::protocol {
-namespace {
 
 const char* state_name(SenderHandoff::State state) {
   switch (state) {
@@ -25,10 +25,6 @@ const char* state_name(SenderHandoff::State state) {
   }
   return "unknown";
 }
-
-std::string number(uint64_t value) { return std::to_string(value); }
-
-}  // namespace
 
 SenderHandoff::SenderHandoff(HandoffAttempt handoff, SenderConfig config, TimePoint deadline)
     : handoff_(handoff), config_(config), deadline_(deadline) {

@@ -165,4 +165,7 @@ class SenderHandoff {
   std::optional<TimePoint> unsent_since_;
 };
 
+// For people: logs, errors, /debug/handoffs.
+const char* state_name(SenderHandoff::State state);
+
 }  // namespace baton::protocol
