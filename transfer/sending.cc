@@ -104,10 +104,7 @@ void Sending::on_feed() {
     }
     gather_next();
   }
-  if (update.finished && !session_over_) {
-    session_over_ = true;
-    computed_at_ = now();
-  }
+  session_over_ = session_over_ || update.finished;
   pump();
   settle();
 }

@@ -135,7 +135,6 @@ class Sending : public std::enable_shared_from_this<Sending> {
   // Measured for the report and the metrics.
   TimePoint created_at_;
   TimePoint offered_at_{};
-  TimePoint computed_at_{};
   TimePoint busy_since_{};
   Duration busy_{};
   Duration gather_time_{};

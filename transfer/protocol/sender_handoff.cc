@@ -47,7 +47,9 @@ void SenderHandoff::offer(TimePoint now, Offer offer, Effects& effects) {
     return;
   }
   map_ = SegmentMap(offer);
-  order_ = PublishOrder(map_);
+  std::vector<uint16_t> layers;
+  for (uint16_t group = 0; group < map_.groups(); ++group) layers.push_back(map_.layers(group));
+  order_ = scheduler::LayerMajor(layers, map_.chunks());
   flags_.assign(map_.segments(), 0);
   publishes_.assign(map_.segments(), 0);
   ready_ = IndexSet(map_.segments());
@@ -61,7 +63,7 @@ void SenderHandoff::offer(TimePoint now, Offer offer, Effects& effects) {
 void SenderHandoff::segment_ready(TimePoint now, uint32_t segment) {
   if (state_ == State::kEnded) return;
   BATON_CHECK(segment < map_.segments(), "segment_ready() names a segment of the offer");
-  if (publishes_[segment] == 0 && !has(segment, kHeld)) ready_.insert(order_.rank(map_, segment));
+  if (publishes_[segment] == 0 && !has(segment, kHeld)) ready_.insert(rank_of(segment));
   note_unsent(now);
 }
 
@@ -75,6 +77,16 @@ void SenderHandoff::note_unsent(TimePoint now) {
   }
 }
 
+uint32_t SenderHandoff::rank_of(uint32_t segment) const {
+  const SegmentId id = map_.id(segment);
+  return order_.rank({.group = id.group, .chunk = id.chunk, .layer = id.layer});
+}
+
+uint32_t SenderHandoff::segment_at(uint32_t rank) const {
+  const scheduler::SegmentPosition at = order_.position(rank);
+  return map_.index({.group = at.group, .chunk = at.chunk, .layer = at.layer});
+}
+
 std::optional<uint32_t> SenderHandoff::next_rank() const {
   if (state_ != State::kSending) return std::nullopt;
   if (const auto rank = resend_.first()) return rank;
@@ -84,7 +96,7 @@ std::optional<uint32_t> SenderHandoff::next_rank() const {
 std::optional<uint32_t> SenderHandoff::next_segment() const {
   const auto rank = next_rank();
   if (!rank) return std::nullopt;
-  const uint32_t segment = order_.segment(map_, *rank);
+  const uint32_t segment = segment_at(*rank);
   if (unacknowledged_bytes_ + map_.bytes(segment) > window_bytes_) return std::nullopt;
   return segment;
 }
@@ -92,7 +104,7 @@ std::optional<uint32_t> SenderHandoff::next_segment() const {
 std::optional<uint32_t> SenderHandoff::take() {
   const auto segment = next_segment();
   if (!segment) return std::nullopt;
-  const uint32_t rank = order_.rank(map_, *segment);
+  const uint32_t rank = rank_of(*segment);
   resend_.erase(rank);
   ready_.erase(rank);
   flags_[*segment] |= kTaken | kUnderWay | kInWindow;
@@ -112,7 +124,7 @@ void SenderHandoff::give_back(TimePoint now, uint32_t segment, Effects& effects)
   --publishes_[segment];
   leave_window(segment);
   if (state_ == State::kSending && !has(segment, kAcked)) {
-    (publishes_[segment] == 0 ? ready_ : resend_).insert(order_.rank(map_, segment));
+    (publishes_[segment] == 0 ? ready_ : resend_).insert(rank_of(segment));
   }
   note_unsent(now);
   become_quiet_if_done(effects);
@@ -140,7 +152,7 @@ void SenderHandoff::publish_done(TimePoint now, uint32_t segment, Effects& effec
   BATON_CHECK(segment < flags_.size() && has(segment, kUnderWay), "publish_done() follows take()");
   --under_way_;
   if (has(segment, kWanted) && state_ == State::kSending) {
-    resend_.insert(order_.rank(map_, segment));
+    resend_.insert(rank_of(segment));
   }
   flags_[segment] &= ~(kUnderWay | kWanted);
   note_unsent(now);
@@ -264,7 +276,7 @@ void SenderHandoff::on_accept(TimePoint now, const Accept& accept, Effects& effe
       for (uint16_t layer = 0; layer < map_.layers(group); ++layer) {
         const uint32_t segment = map_.index({group, chunk, layer});
         flags_[segment] |= kHeld;
-        ready_.erase(order_.rank(map_, segment));
+        ready_.erase(rank_of(segment));
         --needed_;
       }
     }
@@ -296,7 +308,7 @@ void SenderHandoff::on_ack(TimePoint now, const Ack& ack, Effects& effects) {
 
 void SenderHandoff::acknowledge(TimePoint now, uint32_t segment) {
   leave_window(segment);
-  resend_.erase(order_.rank(map_, segment));
+  resend_.erase(rank_of(segment));
   flags_[segment] = static_cast<uint8_t>((flags_[segment] | kAcked) & ~kWanted);
   acknowledged_bytes_ += map_.bytes(segment);
   progress_at_ = now;
@@ -334,7 +346,7 @@ bool SenderHandoff::publish_again(TimePoint, uint32_t segment, Effects& effects)
   if (has(segment, kUnderWay)) {
     flags_[segment] |= kWanted;
   } else {
-    resend_.insert(order_.rank(map_, segment));
+    resend_.insert(rank_of(segment));
   }
   return true;
 }

@@ -18,11 +18,11 @@
 #include <string>
 #include <vector>
 
+#include "scheduler/segment_order.h"
 #include "transfer/base/clock.h"
 #include "transfer/protocol/effects.h"
 #include "transfer/protocol/index_set.h"
 #include "transfer/protocol/messages.h"
-#include "transfer/protocol/publish_order.h"
 #include "transfer/protocol/segment_map.h"
 
 namespace baton::protocol {
@@ -117,6 +117,8 @@ class SenderHandoff {
   };
 
   bool has(uint32_t segment, uint8_t flags) const { return (flags_[segment] & flags) != 0; }
+  uint32_t rank_of(uint32_t segment) const;
+  uint32_t segment_at(uint32_t rank) const;
   std::optional<uint32_t> next_rank() const;
   void on_accept(TimePoint now, const Accept& accept, Effects& effects);
   void on_ack(TimePoint now, const Ack& ack, Effects& effects);
@@ -137,7 +139,7 @@ class SenderHandoff {
   SenderConfig config_;
   TimePoint deadline_;
   SegmentMap map_;
-  PublishOrder order_;
+  scheduler::LayerMajor order_;
 
   std::vector<uint8_t> flags_;      // Flag bits, one byte a segment
   std::vector<uint8_t> publishes_;  // how often each was taken and not given back
