@@ -4,13 +4,13 @@
 #include <nlohmann/json.hpp>
 
 #include "transfer/base/log.h"
+#include "transfer/base/text.h"
 #include "transfer/node_impl.h"
 #include "transfer/tcp/tcp_endpoint.h"
 
 namespace baton {
 namespace {
 
-std::string number(uint64_t n) { return std::to_string(n); }
 std::string milliseconds(Duration d) { return number(static_cast<uint64_t>(to_ms(d))) + " ms"; }
 
 Status check(const NodeConfig& config) {

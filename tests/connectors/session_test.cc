@@ -161,6 +161,25 @@ TEST_P(Session, WhatTheHostTierHoldsDoesNotCross) {
   EXPECT_EQ(copied(*a_node, "gather"), (150 + 72) * a_kv->token_bytes() * a_shape.layers);
 }
 
+TEST_P(Session, WhatEngineAndHostTierBothHoldCountsOnce) {
+  tune_b = [](NodeConfig& config) { config.retain_received = true; };
+  start();
+  for (const uint32_t held : {0u, 100u}) {
+    auto p = prefiller();
+    auto d = decoder();
+    const HandoffAttempt h = handoff();
+    ASSERT_TRUE(p.create(h, b_address(), 150, 9).ok());
+    ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), 150, 9).ok());
+    p.compute();
+    ASSERT_TRUE(d.wait(State::kOffered));
+    d.accept(held);  // one chunk wholly, the second in part
+    ASSERT_TRUE(d.wait(State::kLoaded));
+    EXPECT_EQ(d.session->report().held_tokens, held == 0 ? 0u : 150u);
+    EXPECT_TRUE(p.wait_released());
+    EXPECT_TRUE(d.finish());
+  }
+}
+
 TEST_P(Session, TokensThatTheEngineHoldsAreVerifiedButNotWritten) {
   start();
   auto p = prefiller();
@@ -210,6 +229,39 @@ TEST_P(Session, FetchHitsHitsInPartAndMisses) {
   ASSERT_TRUE(miss.wait_over());
   EXPECT_EQ(miss.session->poll().state, State::kFailed);
   EXPECT_EQ(miss.session->poll().why.code(), Code::kNotFound);
+}
+
+TEST_P(Session, AFetchThatIsNotServedIsToldWhy) {
+  tune_a = [](NodeConfig& c) { c.max_handoffs = 2; };
+  start();
+  const HandoffAttempt held = handoff();
+  auto p = prefiller();
+  ASSERT_TRUE(p.create(held, {}, 64, 4).ok());
+  p.compute();
+  ASSERT_TRUE(p.wait_released());
+  const auto why_of = [&](Decoder& d, const HandoffAttempt& h) {
+    EXPECT_TRUE(d.create(h, Flow::kFetch, a_address(), 64, 4).ok());
+    EXPECT_TRUE(d.wait_over());
+    EXPECT_EQ(d.session->poll().why.code(), Code::kRefused);
+    return d.session->poll().why.message();
+  };
+  // As many as the node takes: the holder, whose lease runs, and one that is being fetched.
+  auto first = decoder();
+  const HandoffAttempt other = handoff();
+  ASSERT_TRUE(first.create(other, Flow::kFetch, a_address(), 64, 4).ok());
+  ASSERT_TRUE(first.wait(State::kOffered));
+  auto second = decoder();
+  EXPECT_EQ(why_of(second, handoff()).find("limit"), 0u) << second.session->poll().why.message();
+  first.session->abort("enough");
+  ASSERT_TRUE(first.released.until([&] {
+    return metric(*a_node, R"(baton_handoffs_total{channel="none",end="cancelled"})") == 1;
+  }));
+  // Another node asks for an attempt that has ended here.
+  KvEngine c_kv(b_shape, 3);
+  auto c_node = Node::create(small_node(c_kv, channel));
+  ASSERT_TRUE(c_node.ok());
+  Decoder late{**c_node, c_kv};
+  EXPECT_EQ(why_of(late, other).find("cancelled"), 0u) << late.session->poll().why.message();
 }
 
 TEST_P(Session, FetchFromNobodyFailsAtOnce) {
@@ -321,7 +373,7 @@ TEST_P(Session, AcceptDeadlineRefusesForTheEngine) {
 
 TEST_P(Session, ASenderThatWaitsNoLongerThanAReceiverMayTakeIsNoNode) {
   KvEngine engine(a_shape);
-  NodeConfig config = small_node(engine);
+  NodeConfig config = small_node(engine, channel);
   config.receiver.record_ttl = std::chrono::milliseconds(700);
   config.receiver.accept_deadline = std::chrono::milliseconds(60);
   config.sender.accept_deadline = std::chrono::milliseconds(760);

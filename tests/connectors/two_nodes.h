@@ -51,8 +51,9 @@ class Events {
   std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
-inline NodeConfig small_node(KvEngine& engine) {
+inline NodeConfig small_node(KvEngine& engine, ChannelChoice channel) {
   NodeConfig config;
+  config.channel = channel;
   config.kv = engine.kv();
   config.fingerprint = {.model = "test",
                         .dtype = "bytes",
@@ -193,9 +194,8 @@ class TwoNodes : public ::testing::Test {
   void start() {
     a_kv = std::make_unique<KvEngine>(a_shape, 1);
     b_kv = std::make_unique<KvEngine>(b_shape, 2);
-    NodeConfig a = small_node(*a_kv);
-    NodeConfig b = small_node(*b_kv);
-    a.channel = b.channel = channel;
+    NodeConfig a = small_node(*a_kv, channel);
+    NodeConfig b = small_node(*b_kv, channel);
     if (tune_a) tune_a(a);
     if (tune_b) tune_b(b);
     auto made_a = Node::create(std::move(a));

@@ -2,17 +2,14 @@
 
 #include <algorithm>
 
+#include "transfer/base/text.h"
+
 namespace baton::control {
 namespace {
 
 using protocol::Hello;
 using protocol::Refuse;
 using protocol::RefuseReason;
-
-std::string differs(const char* what, uint64_t ours, uint64_t theirs) {
-  return std::string(what) + " is " + std::to_string(ours) + " here and " + std::to_string(theirs) +
-         " there";
-}
 
 std::string block_of(const Hello& hello) {
   if (hello.opaque_block_bytes == 0) return "described by strides";
