@@ -49,6 +49,10 @@ class LocalEndpoint {
   virtual void open(const protocol::Hello& hello, bool dial, ChannelEvents& events,
                     std::function<void(Result<std::unique_ptr<Channel>>)> done) = 0;
 
+  // Whoever wants the channel is gone: an open() with these events that still runs ends now, with
+  // kCancelled, and what it dialled is closed, so that the peer does not take it for the next one.
+  virtual void give_up(const ChannelEvents& events) = 0;
+
   virtual void stop() = 0;
 };
 
