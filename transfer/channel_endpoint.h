@@ -56,6 +56,10 @@ class ChannelEndpoint {
   virtual void open(const protocol::Hello& peer, bool dial, ChannelEvents& events,
                     OpenDone done) = 0;
 
+  // Whoever wants the channel is gone: an open() with these events that still runs ends now, with
+  // kCancelled, and what it dialled is closed, so that the peer does not take it for the next one.
+  virtual void give_up(const ChannelEvents& events) = 0;
+
   // Closes what is open, fails what is opening; idempotent.
   virtual void stop() = 0;
 };

@@ -55,8 +55,9 @@ TEST_P(Push, EveryByteArrivesAndNoOther) {
   EXPECT_EQ(copied(*a_node, "gather"), packed ? bytes : 0);
   EXPECT_EQ(copied(*a_node, "sent_from_blocks"), packed ? 0 : bytes);
   EXPECT_EQ(copied(*b_node, "scatter") + copied(*b_node, "received_into_blocks"), bytes);
-  if (by_system && c.a_heads_first == c.b_heads_first && c.b_block >= 16)  // long runs
+  if (by_system && c.a_heads_first == c.b_heads_first && c.b_block >= 16) {  // long runs
     EXPECT_EQ(copied(*b_node, "received_into_blocks"), bytes);
+  }
   EXPECT_EQ(copied(*b_node, "retain_received"), 0);
   EXPECT_TRUE(p.released.until([&] { return p.session->report().end == End::kCommitted; }));
 }

@@ -33,6 +33,7 @@ LAYERS, KV_HEADS, HEAD_DIM = (2, 2, 16) if SANITIZED else (4, 4, 16)
 KV_BYTES_PER_TOKEN = LAYERS * 2 * KV_HEADS * HEAD_DIM * 4  # all layers, K and V, float32
 
 ENGINE_DEFAULTS = {"model": MODEL, "block_tokens": 16, "chunk_tokens": 64, "kv_blocks": 512,
+                   "channel": CHANNEL,
                    "threads": 1}
 SANITIZER_REPORT = ("ERROR: AddressSanitizer", "WARNING: ThreadSanitizer", "LeakSanitizer",
                     "runtime error:")

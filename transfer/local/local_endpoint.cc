@@ -1,5 +1,7 @@
 #include "transfer/local/local_endpoint.h"
 
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
@@ -37,6 +39,12 @@ struct Greeter {
   Greeting theirs;
   std::vector<UniqueFd> descriptors;
   bool greeted = false;  // accepted, and waiting for its open()
+
+  // Its dialler gave it up while it waited.
+  bool hung_up() {
+    std::byte next;
+    return ::recv(socket.native_handle(), &next, sizeof next, MSG_PEEK | MSG_DONTWAIT) == 0;
+  }
 };
 
 // One side of open(): what was asked for, and when it is given up.
@@ -67,6 +75,7 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
 
   Status listen();
   void open(const protocol::Hello& hello, bool dial, ChannelEvents& events, OpenDone done);
+  void give_up(const ChannelEvents& events);
   void stop();
   const std::string& name() const { return name_; }
 
@@ -292,7 +301,7 @@ void Endpoint::open(const protocol::Hello& hello, bool dial, ChannelEvents& even
   }
   if (!dial) {
     const auto waiting = std::find_if(greeters_.begin(), greeters_.end(), [&](const auto& greeter) {
-      return greeter->greeted && greeter->theirs.from == hello.incarnation;
+      return greeter->greeted && greeter->theirs.from == hello.incarnation && !greeter->hung_up();
     });
     if (waiting != greeters_.end()) return answer(opening, GreeterPtr(*waiting));
   }
@@ -308,6 +317,13 @@ void Endpoint::open(const protocol::Hello& hello, bool dial, ChannelEvents& even
       });
   if (!dial) return;
   if (Status status = this->dial(opening); !status.ok()) fail(opening, std::move(status));
+}
+
+void Endpoint::give_up(const ChannelEvents& events) {
+  const auto found = std::find_if(openings_.begin(), openings_.end(),
+                                  [&](const OpeningPtr& each) { return &each->events == &events; });
+  if (found != openings_.end())
+    fail(OpeningPtr(*found), Status(Code::kCancelled, "local channel: it is not wanted any more"));
 }
 
 void Endpoint::stop() {
@@ -337,6 +353,7 @@ class LocalEndpointImpl final : public LocalEndpoint {
             OpenDone done) override {
     endpoint_->open(hello, dial, events, std::move(done));
   }
+  void give_up(const ChannelEvents& events) override { endpoint_->give_up(events); }
   void stop() override { endpoint_->stop(); }
 
  private:

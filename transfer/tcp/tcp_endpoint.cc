@@ -1,5 +1,7 @@
 #include "transfer/tcp/tcp_endpoint.h"
 
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
@@ -31,6 +33,11 @@ struct Greeter {
     deadline.cancel();
     error_code ignored;
     socket.close(ignored);
+  }
+  // Its dialler gave it up while it waited.
+  bool hung_up() {
+    std::byte next;
+    return ::recv(socket.native_handle(), &next, sizeof next, MSG_PEEK | MSG_DONTWAIT) == 0;
   }
   tcp::socket socket;
   boost::asio::steady_timer deadline;  // of accepted ones
@@ -71,6 +78,7 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   Status listen(const std::string& host);
   uint16_t port() const { return port_; }
   void open(const protocol::Hello& peer, bool dial, ChannelEvents& events, OpenDone done);
+  void give_up(const ChannelEvents& events);
   void stop();
 
  private:
@@ -225,7 +233,7 @@ void Endpoint::answer_if_complete(const OpeningPtr& opening, uint64_t number) {
   std::vector<GreeterPtr> lanes;
   for (const GreeterPtr& greeter : greeters_)
     if (greeter->greeted && greeter->theirs.from == opening->peer.incarnation &&
-        greeter->theirs.opening == number)
+        greeter->theirs.opening == number && !greeter->hung_up())
       lanes.push_back(greeter);
   if (lanes.empty() || lanes.size() != lanes.front()->theirs.lanes) return;
   for (const GreeterPtr& greeter : lanes) {
@@ -369,6 +377,13 @@ void Endpoint::open(const protocol::Hello& peer, bool dial, ChannelEvents& event
       answer_if_complete(opening, greeter->theirs.opening);
 }
 
+void Endpoint::give_up(const ChannelEvents& events) {
+  const auto found = std::find_if(openings_.begin(), openings_.end(),
+                                  [&](const OpeningPtr& each) { return &each->events == &events; });
+  if (found != openings_.end())
+    fail(OpeningPtr(*found), Status(Code::kCancelled, "tcp channel: it is not wanted any more"));
+}
+
 void Endpoint::stop() {
   if (std::exchange(stopped_, true)) return;
   error_code ignored;
@@ -394,6 +409,7 @@ class TcpEndpointImpl final : public TcpEndpoint {
   void open(const protocol::Hello& peer, bool dial, ChannelEvents& events, OpenDone done) override {
     endpoint_->open(peer, dial, events, std::move(done));
   }
+  void give_up(const ChannelEvents& events) override { endpoint_->give_up(events); }
   void stop() override { endpoint_->stop(); }
 
  private:

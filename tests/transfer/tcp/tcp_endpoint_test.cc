@@ -86,6 +86,24 @@ TEST_F(TcpEndpointTest, AWrongNonceOrLifeIsRefused) {
   }
 }
 
+// As after a control connection that died before the peer opened its end.
+TEST_F(TcpEndpointTest, WhatItsDiallerGaveUpIsNotTakenForTheNextOne) {
+  Side a(io_, 1), b(io_, 2);
+  Events gone;
+  const auto given_up = a.open(b.hello(), true, gone);
+  run_for(io_, 20ms);  // its lanes wait at b
+  a.endpoint->give_up(gone);
+  ASSERT_TRUE(until([&] { return given_up->has_value(); }));
+  EXPECT_EQ((*given_up)->status().code(), Code::kCancelled);
+  const auto theirs = b.open(a.hello(), false, b.events);
+  run_for(io_, 20ms);
+  EXPECT_FALSE(theirs->has_value());
+  const auto ours = a.open(b.hello(), true, a.events);
+  ASSERT_TRUE(until([&] { return ours->has_value() && theirs->has_value(); }));
+  EXPECT_TRUE((*ours)->ok()) << (*ours)->status().to_string();
+  EXPECT_TRUE((*theirs)->ok()) << (*theirs)->status().to_string();
+}
+
 TEST_F(TcpEndpointTest, NobodyThereAndNobodyOpening) {
   Side a(io_, 1, {.open_deadline = 100ms}), b(io_, 2, {.open_deadline = 100ms});
   protocol::Hello nobody = b.hello();
