@@ -386,13 +386,13 @@ TEST(SenderHandoff, WhatWasNeverPublishedCannotBeAcknowledgedNorWhatIsNotThereBe
 TEST(SenderHandoff, WhatIsAskedForBeforeItIsPublishedIsPublishedOnce) {
   Sender s;
   s.sending();
-  s.machine.segment_ready(0);
+  s.machine.segment_ready(s.now, 0);
   s.publish_all();
   const Effects e = s.receive(Resend{some_handoff(), {1}});
   EXPECT_EQ(e.end, std::nullopt);
   EXPECT_THAT(e.messages, IsEmpty());
   EXPECT_THAT(s.publish_all(), IsEmpty());
-  s.machine.segment_ready(1);
+  s.machine.segment_ready(s.now, 1);
   EXPECT_THAT(s.publish_all(), ElementsAre(1));
 }
 
