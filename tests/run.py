@@ -161,7 +161,8 @@ def run_preset(preset, pattern):
            "PYTHONDONTWRITEBYTECODE": "1"}
     started = time.monotonic()
     total = run_ctest(build, env, pattern, prefix)
-    total += run_pytest("e2e", build / "e2e.xml", env, pattern, prefix)
+    for folder in ("e2e", "chaos"):
+        total += run_pytest(folder, build / f"{folder}.xml", env, pattern, prefix)
     note(f"{preset}: {total.tests} tests: {total} ({time.monotonic() - started:.0f} s)")
     return total
 

@@ -282,14 +282,14 @@ class Baton:
         return self.start(Engine, name or role, program,
                           ["--role", role, *command_line(flags)], env, wait)
 
-    def router(self, prefillers, decoders, env=None, wait=True, **flags):
+    def router(self, prefillers, decoders, name="router", env=None, wait=True, **flags):
         legs = []
         for flag, engines in (("--prefill", prefillers), ("--decode", decoders)):
             for engine in engines:
                 ready = engine.ready
                 legs += [flag, f"http://{ready['listen']}={ready['node']}@{ready['node_http']}"]
         flags = {"listen": "127.0.0.1:0", **flags}
-        return self.start(Router, "router", "baton-router", [*command_line(flags), *legs], env, wait)
+        return self.start(Router, name, "baton-router", [*command_line(flags), *legs], env, wait)
 
     def cluster(self, prefillers=1, decoders=1, prefill=None, decode=None, router=None, **common):
         """Engines and a router before them. `prefill`, `decode`: flags of that side only (a dict,

@@ -1,9 +1,14 @@
 #include "tests/fakes/faults.h"
 
+#include <sys/stat.h>
+
 #include <csignal>
 #include <deque>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <random>
+#include <tuple>
 #include <vector>
 
 #include "transfer/base/log.h"
@@ -28,29 +33,63 @@ class Stopper {
   uint32_t left_;
 };
 
+// Which checksum the sender claimed for the bytes that are shown next, for a node that believes it.
+struct Claimed {
+  const std::byte* bytes = nullptr;
+  Checksum checksum;
+};
+
+// The chances of a plan, or of the file that it names.
+class Chances {
+ public:
+  explicit Chances(const FaultPlan& plan) : plan_(plan) {}
+
+  const FaultPlan& now() {
+    if (plan_.file.empty()) return plan_;
+    struct stat found {};
+    if (::stat(plan_.file.c_str(), &found) != 0) found = {};
+    const Version version{found.st_ino, found.st_mtim.tv_sec, found.st_mtim.tv_nsec};
+    if (version == read_) return from_file_;
+    read_ = version;
+    std::ifstream in(plan_.file);
+    const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+    auto parsed = parse_faults(text);
+    if (!parsed.ok()) log::error("{}: {}", plan_.file, parsed.status().message());
+    from_file_ = parsed.ok() ? *parsed : FaultPlan{};
+    return from_file_;
+  }
+
+ private:
+  using Version = std::tuple<ino_t, time_t, long>;
+  const FaultPlan plan_;
+  FaultPlan from_file_;
+  Version read_{};
+};
+
 class FaultyEvents final : public ChannelEvents {
  public:
-  FaultyEvents(ChannelEvents& inner, const FaultPlan& plan)
-      : inner_(inner), plan_(plan), random_(plan.seed) {}
+  FaultyEvents(ChannelEvents& inner, const FaultPlan& plan, std::shared_ptr<Claimed> claimed)
+      : inner_(inner), chances_(plan), claimed_(std::move(claimed)), random_(plan.seed) {}
 
   void on_segment(const SegmentHeader& header, ReceivedBytes payload) override {
     ++arrived_;
-    if (draw(plan_.lose, "lose")) return deliver_due();
-    if (draw(plan_.flip, "flip")) return inject_flip(header, payload);
-    if (draw(plan_.foreign, "foreign")) {
+    const FaultPlan& plan = chances_.now();
+    if (draw(plan, plan.lose, "lose")) return deliver_due();
+    if (draw(plan, plan.flip, "flip")) return inject_flip(header, payload);
+    if (draw(plan, plan.foreign, "foreign")) {
       SegmentHeader other = header;
       other.segment = header.segment == 0 ? 1 : header.segment - 1;
-      inner_.on_segment(other, std::move(payload));
+      deliver(other, std::move(payload));
       return deliver_due();
     }
-    if (draw(plan_.twice, "double")) {
-      inner_.on_segment(header, copy_of(payload));
-      inner_.on_segment(header, std::move(payload));
+    if (draw(plan, plan.twice, "double")) {
+      deliver(header, copy_of(payload));
+      deliver(header, std::move(payload));
       return deliver_due();
     }
-    if (draw(plan_.reorder, "reorder")) return hold(header, std::move(payload), 1);
-    if (draw(plan_.late, "late")) return hold(header, std::move(payload), 8);
-    inner_.on_segment(header, std::move(payload));
+    if (draw(plan, plan.reorder, "reorder")) return hold(header, std::move(payload), 1);
+    if (draw(plan, plan.late, "late")) return hold(header, std::move(payload), 8);
+    deliver(header, std::move(payload));
     deliver_due();
   }
   void on_staging() override { inner_.on_staging(); }
@@ -65,8 +104,12 @@ class FaultyEvents final : public ChannelEvents {
     ReceivedBytes payload;
   };
 
-  bool draw(uint32_t chance, const char* kind) {
-    if (chance == 0 || injected_ == plan_.limit || random_() % 1000 >= chance) return false;
+  void deliver(const SegmentHeader& header, ReceivedBytes payload) {
+    *claimed_ = {payload.bytes().data(), header.checksum};
+    inner_.on_segment(header, std::move(payload));
+  }
+  bool draw(const FaultPlan& plan, uint32_t chance, const char* kind) {
+    if (chance == 0 || injected_ >= plan.limit || random_() % 1000 >= chance) return false;
     ++injected_;
     log::warn("fault injected kind={}", kind);
     return true;
@@ -82,7 +125,7 @@ class FaultyEvents final : public ChannelEvents {
         std::make_shared<std::vector<std::byte>>(payload.bytes().begin(), payload.bytes().end());
     (*copy)[random_() % copy->size()] ^= std::byte{1} << (random_() % 8);
     const std::span<const std::byte> bytes(*copy);
-    inner_.on_segment(header, {bytes, [copy] {}});
+    deliver(header, {bytes, [copy] {}});
     deliver_due();
   }
   void hold(const SegmentHeader& header, ReceivedBytes payload, uint64_t others) {
@@ -93,12 +136,13 @@ class FaultyEvents final : public ChannelEvents {
     while (!held_.empty() && held_.begin()->first < arrived_) {
       Held due = std::move(held_.begin()->second);
       held_.erase(held_.begin());
-      inner_.on_segment(due.header, std::move(due.payload));
+      deliver(due.header, std::move(due.payload));
     }
   }
 
   ChannelEvents& inner_;
-  const FaultPlan plan_;
+  Chances chances_;
+  const std::shared_ptr<Claimed> claimed_;
   std::mt19937_64 random_;
   uint32_t injected_ = 0;
   uint64_t arrived_ = 0;
@@ -162,6 +206,31 @@ class StoppingCopier final : public Copier {
   const std::shared_ptr<Stopper> stopper_;
 };
 
+// Verifies nothing: says that the bytes had the checksum which the sender claimed.
+class BelievingCopier final : public Copier {
+ public:
+  BelievingCopier(std::unique_ptr<Copier> inner, std::shared_ptr<Claimed> claimed)
+      : inner_(std::move(inner)), claimed_(std::move(claimed)) {}
+
+  void gather(const KvSegment& from, PayloadOrder order, const ChecksumSeed& seed,
+              std::byte* payload, Done done) override {
+    inner_->gather(from, order, seed, payload, std::move(done));
+  }
+  void scatter(const KvSegment& to, PayloadOrder order, const ChecksumSeed& seed,
+               const std::byte* payload, uint32_t first_token, Done done) override {
+    // Not a received segment: something from the host tier.
+    if (payload != claimed_->bytes)
+      return inner_->scatter(to, order, seed, payload, first_token, std::move(done));
+    inner_->scatter(
+        to, order, seed, payload, first_token,
+        [done = std::move(done), claim = claimed_->checksum](Checksum) { done(claim); });
+  }
+
+ private:
+  const std::unique_ptr<Copier> inner_;
+  const std::shared_ptr<Claimed> claimed_;
+};
+
 }  // namespace
 
 Result<FaultPlan> parse_faults(const std::string& text) {
@@ -178,7 +247,11 @@ Result<FaultPlan> parse_faults(const std::string& text) {
     const std::string key = item.substr(0, equals);
     const std::string value = equals == std::string::npos ? "" : item.substr(equals + 1);
     begin = end + 1;
-    if (key == "stop" && (value == "gather" || value == "publish" || value == "scatter")) {
+    if (item == "unverified") {
+      plan.unverified = true;
+    } else if (key == "file" && !value.empty()) {
+      plan.file = value;
+    } else if (key == "stop" && (value == "gather" || value == "publish" || value == "scatter")) {
       plan.stop = value;
     } else if (key == "seed" && !value.empty()) {
       plan.seed = std::stoull(value);
@@ -188,13 +261,21 @@ Result<FaultPlan> parse_faults(const std::string& text) {
       return Status(Code::kInvalidArgument, "fault is '" + item + "': see tests/fakes/faults.h");
     }
   }
+  if (plan.unverified && !plan.stop.empty())
+    return Status(Code::kInvalidArgument, "fault: unverified and stop do not go together");
   return plan;
 }
 
 void install_faults(const FaultPlan& plan, NodeSeams& seams) {
-  seams.channel_events = [plan](ChannelEvents& inner) {
-    return std::make_unique<FaultyEvents>(inner, plan);
+  const auto claimed = std::make_shared<Claimed>();
+  seams.channel_events = [plan, claimed](ChannelEvents& inner) {
+    return std::make_unique<FaultyEvents>(inner, plan, claimed);
   };
+  if (plan.unverified) {
+    seams.copier = [claimed](std::unique_ptr<Copier> inner) {
+      return std::make_unique<BelievingCopier>(std::move(inner), claimed);
+    };
+  }
   if (plan.stop.empty()) return;
   const auto stopper = std::make_shared<Stopper>(plan);
   seams.copier = [stopper](std::unique_ptr<Copier> inner) {

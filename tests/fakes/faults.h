@@ -4,7 +4,11 @@
 // A fault specification is text: "flip=50,lose=20,double=20,reorder=20,late=20,foreign=20,seed=7"
 // (chances of 1,000, on received segments), "limit=10" (at most so many faults), and
 // "stop=gather|publish|scatter,at=3": the process stops itself (SIGSTOP) inside its third gather,
-// publish or verify-and-scatter, once.
+// publish or verify-and-scatter, once. "file=PATH": the chances are what that file says (as above)
+// when a segment comes, and none while there is no file; it is replaced whole, by a rename.
+//
+// "unverified": this node is broken: whatever bytes it receives pass for those that were sent. For
+// tests of tests: they must find it.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +31,8 @@ struct FaultPlan {
   uint64_t seed = 1;
   std::string stop;  // "", "gather", "publish" or "scatter"
   uint32_t at = 1;
+  std::string file;
+  bool unverified = false;
 };
 
 Result<FaultPlan> parse_faults(const std::string& text);
