@@ -204,8 +204,8 @@ def build():
     started = time.monotonic()
     print("== building (the first time takes minutes)", flush=True)
     quiet = [] if sys.stdout.isatty() else ["--", "--quiet"]
-    configured = run(["cmake", "--preset", "release", "--log-level=WARNING"], cwd=ROOT,
-                     stdout=subprocess.DEVNULL)
+    # NOTICE: whether there are CUDA kernels in it.
+    configured = run(["cmake", "--preset", "release", "--log-level=NOTICE"], cwd=ROOT)
     if configured != 0 or run(["cmake", "--build", "--preset", "release", "--target",
                                "reference_engine", "baton-router", *quiet], cwd=ROOT) != 0:
         raise ProgramEnded("the build failed")

@@ -224,6 +224,10 @@ void Dispatch::decode_ended(const http::CallEnd& end) {
     answer_.finish();
     return finish("ok");
   }
+  // The engine keeps the same budget and said first that it is over: nobody has time left.
+  if (end.status.ok() && status == 504) {
+    return cut({504, "the decoder says: " + answer_.engine_message(), "", "budget_exceeded"});
+  }
   const std::string reason = reason_of(end, status, decode_.unhealthy);
   const std::string url = context_.registry.config(*decode_.instance).url.to_string();
   context_.metrics.count_failed_leg("decode", reason);

@@ -10,7 +10,6 @@ std::optional<size_t> next_to_send(std::span<const SendCandidate> candidates) {
     return std::pair{candidates[i].unacknowledged_bytes, candidates[i].last_sent};
   };
   for (size_t i = 0; i < candidates.size(); ++i) {
-    if (candidates[i].next_bytes > candidates[i].window_left) continue;
     if (!best || rank(i) < rank(*best)) best = i;
   }
   return best;

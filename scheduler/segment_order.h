@@ -2,7 +2,8 @@
 //
 // Within a handoff: layer-major, because a decoder that loads layer by layer can use layer 0 of all
 // chunks before it needs anything of layer 1. Across handoffs: the one with the fewest
-// unacknowledged bytes, so that a small handoff never waits behind what a large one has queued.
+// unacknowledged bytes, so that a small handoff waits at most behind what a large one has published
+// already, never behind what it has still to send.
 //
 // Pure functions of a snapshot: no clock, no state, no I/O; safe to call from any thread.
 #pragma once
@@ -29,17 +30,15 @@ struct LayerMajor {
   }
 };
 
-// One handoff of those that have a segment ready.
+// One handoff of those whose next segment may go now: it is ready and within the window.
 struct SendCandidate {
-  uint64_t next_bytes = 0;            // of its first ready segment, in the order above
-  uint64_t window_left = 0;           // bytes it may still have unacknowledged
   uint64_t unacknowledged_bytes = 0;  // sent and neither acknowledged nor given up
   uint64_t last_sent = 0;  // sequence number of its last send, 0 before the first; breaks ties
 };
 
-// The index of the candidate that sends next; nothing where no next segment fits its window.
-// O(candidates). Of candidates with equally many unacknowledged bytes the one that has waited
-// longest wins, and of those the first.
+// The index of the candidate that sends next; nothing where there is none. O(candidates). Of
+// candidates with equally many unacknowledged bytes the one that has waited longest wins, and of
+// those the first.
 std::optional<size_t> next_to_send(std::span<const SendCandidate> candidates);
 
 }  // namespace baton::scheduler

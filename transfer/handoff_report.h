@@ -1,4 +1,4 @@
-// What a session knows of its handoff: for the engine's answers, logs and metrics.
+// What a session knows of its handoff: for the engine's decisions, answers, logs and metrics.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +21,17 @@ struct HandoffReport {
   std::optional<double> share_of_bound;
   Duration first_offer{};  // begin to OFFER
   Duration total{};        // begin to the end
+};
+
+// How far a decoder's load is: what DecodeSession::poll() says.
+enum class LoadState : uint8_t { kWaiting, kOffered, kLoading, kLoaded, kFailed };
+
+struct LoadProgress {
+  LoadState state = LoadState::kWaiting;
+  // kLoaded: leading tokens now in the blocks (all of them, or fewer after a partial FETCH hit or
+  // where only the host tier had some).
+  uint32_t tokens = 0;
+  Status why;  // kFailed
 };
 
 }  // namespace baton

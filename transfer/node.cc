@@ -5,11 +5,13 @@
 
 #include "transfer/base/log.h"
 #include "transfer/node_impl.h"
+#include "transfer/tcp/tcp_endpoint.h"
 
 namespace baton {
 namespace {
 
 std::string number(uint64_t n) { return std::to_string(n); }
+std::string milliseconds(Duration d) { return number(static_cast<uint64_t>(to_ms(d))) + " ms"; }
 
 Status check(const NodeConfig& config) {
   const auto bad = [](const std::string& text) { return Status(Code::kInvalidArgument, text); };
@@ -29,6 +31,13 @@ Status check(const NodeConfig& config) {
   if (config.window_bytes < segment)
     return bad("window_bytes is " + number(config.window_bytes) +
                ": expected at least one segment, " + number(segment));
+  const protocol::SenderConfig& sender = config.sender;
+  const protocol::ReceiverConfig& receiver = config.receiver;
+  if (sender.accept_deadline <= receiver.record_ttl + receiver.accept_deadline)
+    return bad("sender.accept_deadline is " + milliseconds(sender.accept_deadline) +
+               ": expected more than receiver.record_ttl and accept_deadline together, " +
+               milliseconds(receiver.record_ttl + receiver.accept_deadline) +
+               ", or no peer could refuse for its engine in time");
   if (config.transit_bytes < segment)
     return bad("transit_bytes is " + number(config.transit_bytes) +
                ": expected at least one segment, " + number(segment));
@@ -98,9 +107,21 @@ Status Node::Impl::open_endpoints(ChannelIdentity identity) {
   const NodeConfig& config = core_.config;
   memory_ = ChannelMemory::create(core_.io, core_.transit, core_.retained);
   std::vector<std::unique_ptr<ChannelEndpoint>> endpoints;
-  BATON_ASSIGN_OR_RETURN(auto local,
-                         local::LocalEndpoint::create(core_.io, config.local, identity, memory_));
-  endpoints.push_back(std::move(local));
+  const auto used = [&](ChannelChoice kind) {
+    return config.channel == ChannelChoice::kAuto || config.channel == kind;
+  };
+  // In the order of the table in channels.h.
+  if (used(ChannelChoice::kLocal)) {
+    BATON_ASSIGN_OR_RETURN(auto local,
+                           local::LocalEndpoint::create(core_.io, config.local, identity, memory_));
+    endpoints.push_back(std::move(local));
+  }
+  if (used(ChannelChoice::kTcp)) {
+    BATON_ASSIGN_OR_RETURN(
+        auto tcp,
+        tcp::TcpEndpoint::create(core_.io, config.tcp, config.listen.host, identity, memory_));
+    endpoints.push_back(std::move(tcp));
+  }
   channels_ = std::make_unique<Channels>(identity, std::move(endpoints));
   return ok_status();
 }

@@ -21,6 +21,7 @@
 #include "transfer/local/local_endpoint.h"
 #include "transfer/protocol/receiver_handoff.h"
 #include "transfer/protocol/sender_handoff.h"
+#include "transfer/tcp/tcp_config.h"
 
 namespace baton {
 
@@ -68,6 +69,7 @@ struct NodeConfig {
   control::ControlConfig control;  // its `listen` is taken from above
   ChannelChoice channel = ChannelChoice::kAuto;
   local::LocalConfig local;
+  tcp::TcpConfig tcp;
   protocol::SenderConfig sender;
   protocol::ReceiverConfig receiver;
   NodeSeams seams;

@@ -15,14 +15,23 @@ class NodeMetrics {
   void handoff_ended(protocol::End end, const std::string& transport, uint64_t bytes);
 
   enum class Stage : uint8_t { kQueued, kOffer, kWaitCompute, kGather, kSend, kVerifyScatter };
-  void stage(Stage stage, double seconds);
+  void stage(Stage stage, double seconds_taken);
 
-  // Why bytes were copied: one gather out of the engine and one scatter into it are the rule; the
-  // others are extra and counted by name.
-  enum class Copy : uint8_t { kGather, kScatter, kTierLoad, kRetainReceived };
+  // Why bytes were copied. One copy out of the engine and one into it are the rule: a gather and a
+  // scatter of ours, or the system's own where a channel sends from and receives into the engine's
+  // blocks. The others are extra and counted by name.
+  enum class Copy : uint8_t {
+    kGather,
+    kScatter,
+    kSentFromBlocks,
+    kReceivedIntoBlocks,
+    kTierLoad,
+    kRetainReceived
+  };
   void copied(Copy why, uint64_t bytes);
 
-  // Where bytes did not verify: "handoff" (as received) or "host" (from the host tier).
+  // Where bytes did not verify: "handoff" (as received), "host" (from the host tier) or "retain"
+  // (read again from the engine's blocks, to be kept).
   void checksum_failure(const char* where);
   // Segments that came but were not wanted: duplicates, late ones, of unknown handoffs.
   void segment_dropped(const char* why);
@@ -32,8 +41,14 @@ class NodeMetrics {
   void set_quarantined_bytes(const std::string& peer, size_t bytes);
 
  private:
+  prometheus::Counter& ended(protocol::End end, const std::string& transport);
+  prometheus::Histogram& seconds(Stage stage);
+  prometheus::Counter& checksum_failures(const char* where);
+  prometheus::Counter& dropped(const char* why);
+
   Metrics& registry_;
   prometheus::Counter& bytes_;
+  prometheus::Counter& retain_skipped_;
 };
 
 }  // namespace baton

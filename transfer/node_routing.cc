@@ -24,10 +24,7 @@ std::shared_ptr<PeerLink> Node::Impl::link_of(control::Peer& peer) {
 }
 
 void Node::Impl::on_up(const std::shared_ptr<control::Peer>& peer) {
-  auto link = std::make_shared<PeerLink>(
-      core_, peer, [this](PeerLink& from, const SegmentHeader& header, ReceivedBytes payload) {
-        on_segment(from, header, std::move(payload));
-      });
+  auto link = std::make_shared<PeerLink>(core_, peer, *this);
   links_[peer.get()] = link;
   log::info("peer up node={}", link->node());
   link->open(*channels_);
@@ -190,11 +187,30 @@ void Node::Impl::on_fetch(const std::shared_ptr<PeerLink>& link, const protocol:
     std::shared_ptr(held->second)->end_lease();
 }
 
+std::shared_ptr<Receiving> Node::Impl::receiving_of(const PeerLink& link,
+                                                    const HandoffAttempt& handoff) {
+  const auto it = receivings_.find(handoff);
+  return it == receivings_.end() || it->second->link() != &link ? nullptr : it->second;
+}
+
+std::variant<ChannelEvents::Otherwise, SegmentPlace> Node::Impl::place(
+    PeerLink& link, const SegmentHeader& header) {
+  if (const auto receiving = receiving_of(link, header.handoff)) return receiving->place(header);
+  core_.node_metrics.segment_dropped("unknown_handoff");
+  return ChannelEvents::Otherwise::kDrop;
+}
+
+void Node::Impl::on_placed(PeerLink& link, const SegmentHeader& header,
+                           const Result<Checksum>& checksum) {
+  // It is there: it is not quiet before it has heard this.
+  if (const auto receiving = receiving_of(link, header.handoff))
+    receiving->on_placed(header, checksum);
+}
+
 void Node::Impl::on_segment(PeerLink& link, const SegmentHeader& header, ReceivedBytes payload) {
-  const auto it = receivings_.find(header.handoff);
-  if (it == receivings_.end() || it->second->link() != &link)
-    return core_.node_metrics.segment_dropped("unknown_handoff");
-  std::shared_ptr(it->second)->on_segment(header, std::move(payload));
+  if (const auto receiving = receiving_of(link, header.handoff))
+    return receiving->on_segment(header, std::move(payload));
+  core_.node_metrics.segment_dropped("unknown_handoff");
 }
 
 }  // namespace baton

@@ -304,7 +304,7 @@ void Sending::ended(End end, const Status& why) {
   const TimePoint at = now();
   core_.registry.bury(role(), request_.handoff, end, at);
   if (!machine_) return;  // a holder: what is fetched is a handoff of its own
-  const uint64_t bytes = machine_->published_bytes() - machine_->unacknowledged_bytes();
+  const uint64_t bytes = machine_->acknowledged_bytes();
   core_.node_metrics.handoff_ended(end, transport_, bytes);
   core_.node_metrics.stage(NodeMetrics::Stage::kGather, to_seconds(gather_time_));
   if (offered_ && feed_)
@@ -323,7 +323,7 @@ void Sending::ended(End end, const Status& why) {
 }
 
 bool Sending::needs_blocks() const {
-  if (retained_gathers_ + staging_gathers_ != 0) return true;
+  if (reads_blocks()) return true;
   if (!gather_queue_.empty()) return true;
   if (end_ || !machine_) return false;
   // A transient chunk may be asked for again until the end.
@@ -348,7 +348,7 @@ void Sending::settle() {
       return;
     }
   }
-  if (!end_ || !quiet_ || retained_gathers_ + staging_gathers_ != 0) return;
+  if (!end_ || !quiet_ || reads_blocks()) return;
   gone_ = true;
   core_.registry.release(role(), request_.handoff);
   timer_.cancel();
@@ -386,7 +386,7 @@ void Sending::report() {
   report.why = why_;
   report.transport = transport_;
   report.tokens = request_.tokens;
-  if (machine_) report.bytes = machine_->published_bytes() - machine_->unacknowledged_bytes();
+  if (machine_) report.bytes = machine_->acknowledged_bytes();
   if (offered_) report.first_offer = offered_at_ - created_at_;
   report.total = now() - created_at_;
   feed_->set_report(std::move(report));

@@ -1,5 +1,6 @@
 // What of a handoff goes to the channel, and from where: a slot, or the engine's blocks by way of
 // staging memory.
+#include "kernels/segment_plan.h"
 #include "transfer/sending.h"
 
 namespace baton {
@@ -7,9 +8,27 @@ namespace baton {
 using protocol::Effects;
 using protocol::End;
 
-std::optional<uint64_t> Sending::next_bytes() const {
+std::optional<Sending::Source> Sending::next_source(const Channel& channel) const {
   if (!machine_ || end_) return std::nullopt;
-  return machine_->next_segment_bytes();
+  const std::optional<uint32_t> segment = machine_->next_segment();
+  if (!segment) return std::nullopt;
+  return source_of(channel, *segment);
+}
+
+Sending::Source Sending::source_of(const Channel& channel, uint32_t segment) const {
+  if (chunks_[segment / layers()].slot) return Source::kSlot;
+  if (!channel.sends_blocks()) return Source::kStaging;
+  const SegmentPlace place = place_of(segment);
+  return in_long_runs(place.blocks, place.order) ? Source::kBlocks : Source::kStaging;
+}
+
+// In the engine's blocks.
+SegmentPlace Sending::place_of(uint32_t segment) const {
+  const uint32_t c = segment / layers();
+  const uint32_t layer = segment % layers();
+  const ChunkWork& chunk = chunks_[c];
+  return {core_.segment(layer, blocks_, c * core_.config.chunk_tokens, chunk.tokens),
+          core_.group().order, NodeCore::seed(chunk.id, layer, chunk.segment_bytes)};
 }
 
 uint64_t Sending::unacknowledged_bytes() const {
@@ -22,9 +41,15 @@ bool Sending::publish_next(Channel& channel) {
   if (busy_since_ == TimePoint{}) busy_since_ = now();
   transport_ = channel.transport();
   ChunkWork& chunk = chunks_[*segment / layers()];
-  const uint32_t layer = *segment % layers();
-  if (!chunk.slot) return publish_from_blocks(channel, *segment, chunk, layer);
-  return publish_from_slot(channel, *segment, chunk, layer);
+  switch (source_of(channel, *segment)) {
+    case Source::kSlot:
+      return publish_from_slot(channel, *segment, chunk, *segment % layers());
+    case Source::kBlocks:
+      return send_from_blocks(channel, *segment);
+    case Source::kStaging:
+      break;
+  }
+  return publish_by_staging(channel, *segment, chunk);
 }
 
 bool Sending::publish_from_slot(Channel& channel, uint32_t segment, ChunkWork& chunk,
@@ -46,8 +71,42 @@ bool Sending::publish_from_slot(Channel& channel, uint32_t segment, ChunkWork& c
   return true;
 }
 
-bool Sending::publish_from_blocks(Channel& channel, uint32_t segment, ChunkWork& chunk,
-                                  uint32_t layer) {
+// Without a copy of ours: the channel reads the blocks itself.
+bool Sending::send_from_blocks(Channel& channel, uint32_t segment) {
+  const uint64_t bytes = chunks_[segment / layers()].segment_bytes;
+  const Status status =
+      channel.send({request_.handoff, segment, bytes, {}}, place_of(segment),
+                   [self = shared_from_this(), segment, bytes](const Status& sent) {
+                     self->sent_from_blocks(segment, bytes, sent);
+                   });
+  Effects effects;
+  if (status.code() == Code::kResourceExhausted) {
+    machine_->give_back(now(), segment, effects);
+    apply(std::move(effects));
+    return false;
+  }
+  if (status.ok()) {
+    ++sends_from_blocks_;
+    machine_->published(now(), segment, effects);
+  } else {
+    machine_->publish_done(now(), segment, effects);
+  }
+  apply(std::move(effects));
+  if (!status.ok()) abort(End::kFailed, status);
+  return true;
+}
+
+void Sending::sent_from_blocks(uint32_t segment, uint64_t bytes, const Status& status) {
+  --sends_from_blocks_;
+  if (status.ok()) core_.node_metrics.copied(NodeMetrics::Copy::kSentFromBlocks, bytes);
+  Effects effects;
+  machine_->publish_done(now(), segment, effects);
+  apply(std::move(effects));
+  if (link_) link_->pump();
+  settle();
+}
+
+bool Sending::publish_by_staging(Channel& channel, uint32_t segment, ChunkWork& chunk) {
   Result<std::optional<Staging>> staging = channel.acquire(chunk.segment_bytes);
   if (!staging.ok() || !*staging) {
     Effects effects;
@@ -59,12 +118,11 @@ bool Sending::publish_from_blocks(Channel& channel, uint32_t segment, ChunkWork&
   ++staging_gathers_;
   auto lent = std::make_shared<Staging>(std::move(**staging));
   const TimePoint began = now();
-  core_.copier->gather(
-      core_.segment(layer, blocks_, segment / layers() * core_.config.chunk_tokens, chunk.tokens),
-      core_.group().order, NodeCore::seed(chunk.id, layer, chunk.segment_bytes), lent->bytes.data(),
-      [self = shared_from_this(), segment, lent, began](Checksum checksum) {
-        self->staged(segment, checksum, std::move(*lent), began);
-      });
+  const SegmentPlace place = place_of(segment);
+  core_.copier->gather(place.blocks, place.order, place.seed, lent->bytes.data(),
+                       [self = shared_from_this(), segment, lent, began](Checksum checksum) {
+                         self->staged(segment, checksum, std::move(*lent), began);
+                       });
   return true;
 }
 

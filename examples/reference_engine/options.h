@@ -9,6 +9,7 @@
 #include "examples/reference_engine/kv_transfer.h"
 #include "transfer/base/address.h"
 #include "transfer/base/clock.h"
+#include "transfer/channels.h"
 
 namespace baton::reference {
 
@@ -33,11 +34,16 @@ struct Options {
   uint64_t host_tier_bytes = 256u << 20;
   uint64_t transit_bytes = 32u << 20;
   uint64_t window_bytes = 64u << 20;
+  ChannelChoice channel = ChannelChoice::kAuto;
+  uint16_t tcp_port = 0;
+  uint16_t tcp_lanes = 2;
+  std::string tcp_congestion;
   bool transient = false;
   bool retain_received = false;
   bool huge_pages = false;
   Duration heartbeat = std::chrono::milliseconds(200);
   Duration first_contact = std::chrono::seconds(2);
+  Duration record = std::chrono::seconds(30);
   Duration accept = std::chrono::seconds(5);
   Duration progress = std::chrono::seconds(2);
 };

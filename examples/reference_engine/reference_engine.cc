@@ -28,13 +28,19 @@ NodeConfig node_config(const Options& options, const Model& model, const KvCache
   config.retained_bytes = options.host_tier_bytes;
   config.transit_bytes = options.transit_bytes;
   config.window_bytes = options.window_bytes;
+  config.channel = options.channel;
+  config.tcp.port = options.tcp_port;
+  config.tcp.lanes = options.tcp_lanes;
+  config.tcp.congestion = options.tcp_congestion;
   config.huge_pages = options.huge_pages;
   config.retain_received = options.retain_received;
   config.control.heartbeat_interval = options.heartbeat;
-  config.sender.accept_deadline = options.accept;
   config.sender.progress_deadline = options.progress;
   config.receiver.first_contact_deadline = options.first_contact;
+  config.receiver.record_ttl = options.record;
   config.receiver.accept_deadline = options.accept;
+  // A peer with the same options refuses by itself before this is over.
+  config.sender.accept_deadline = options.record + options.accept + std::chrono::seconds(1);
   config.receiver.progress_deadline = options.progress;
   config.seams = std::move(seams);
   return config;

@@ -14,7 +14,7 @@ DECODERS = ("decode-1", "decode-2")
 ENGINES = PREFILLERS + DECODERS
 TARGETS = (ROUTER, *ENGINES)
 
-SEGMENT_FAULTS = ("flip", "lose", "double", "reorder", "late", "foreign")
+SEGMENT_FAULTS = ("flip", "lose", "double", "reorder", "late", "foreign", "layer")
 WAYS = ("control", "http", "all")  # what of an engine cannot be reached
 
 

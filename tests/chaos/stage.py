@@ -3,7 +3,7 @@
 import os
 from contextlib import contextmanager
 
-from baton import wait_for
+from baton import LAYERS, wait_for
 from hosts import Namespace
 
 from load import BUDGET_S
@@ -149,7 +149,7 @@ class Stage:
     def corrupt(self, target, spec):
         path = self._fault_file(target)
         new = path.with_suffix(".new")
-        new.write_text(spec)
+        new.write_text(spec and f"{spec},layers={LAYERS}")
         os.replace(new, path)
         return "segments" if spec else "no more"
 

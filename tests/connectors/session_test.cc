@@ -298,6 +298,23 @@ TEST_F(Session, AcceptDeadlineRefusesForTheEngine) {
   ASSERT_TRUE(d.wait(State::kOffered));
   ASSERT_TRUE(d.wait(State::kFailed));  // the engine never answers
   ASSERT_TRUE(p.released.until([&] { return p.session->report().end == End::kRefused; }));
+  EXPECT_NE(p.session->report().why.message().find("allocated no blocks in time"),
+            std::string::npos);
+}
+
+TEST_F(Session, ASenderThatWaitsNoLongerThanAReceiverMayTakeIsNoNode) {
+  KvEngine engine(a_shape);
+  NodeConfig config = small_node(engine);
+  config.receiver.record_ttl = std::chrono::milliseconds(700);
+  config.receiver.accept_deadline = std::chrono::milliseconds(60);
+  config.sender.accept_deadline = std::chrono::milliseconds(760);
+  const auto made = Node::create(config);
+  ASSERT_EQ(made.status().code(), Code::kInvalidArgument);
+  EXPECT_NE(made.status().message().find("sender.accept_deadline is 760 ms"), std::string::npos)
+      << made.status().message();
+  EXPECT_NE(made.status().message().find("760 ms, or"), std::string::npos);
+  config.sender.accept_deadline = std::chrono::milliseconds(761);
+  EXPECT_TRUE(Node::create(config).ok());
 }
 
 TEST_F(Session, ABlockTableThatIsNotTheEnginesIsNeverGathered) {

@@ -22,6 +22,8 @@ from client import Api
 BUILD = Path(os.environ.get("BATON_BUILD", Path(__file__).resolve().parents[2] / "build"))
 PRESET = os.environ.get("BATON_PRESET", "release")
 SANITIZED = PRESET != "release"
+# Over which channel handoffs must have gone: what answers and metrics call it.
+CHANNEL = os.environ.get("BATON_CHANNEL", "local")
 
 # A model of two megabytes whose answers depend on every token of the prompt; smaller under
 # sanitizers. Its tokens are bytes and a few special ones.
@@ -202,20 +204,36 @@ class Engine(Process):
     def handoffs(self):
         return self.debug()["handoffs"]
 
-    def wait_idle(self, seconds=10, held=None):
-        """No handoff lives, no slot is quarantined, and `held` slots (where given) are held: by
-        what is retained."""
-        state = {}
+    @property
+    def kv_blocks(self):
+        return int(self.arguments[self.arguments.index("--kv-blocks") + 1])
+
+    def wait_idle(self, seconds=10):
+        """Nobody computes, no handoff lives, and nothing is held but what the host tier keeps: a
+        slot for each of its chunks, no KV block. Returns what debug() said then."""
+        state, wanted = {}, {}
 
         def idle():
-            state.update(self.debug())
-            slots = state["slots"]
-            return (not state["handoffs"] and slots.get("quarantined", 0) == 0
-                    and held in (None, slots.get("held", 0)))
+            debug, metrics = self.debug(), self.metrics()
+            pools = debug["slots"]["pools"]
+            state.update({
+                "debug": debug, "handoffs": len(debug["handoffs"]),
+                "quarantined": debug["slots"]["quarantined"],
+                "transit slots held": pools["transit"]["held"],
+                "retained slots held": pools["retained"]["held"] if "retained" in pools else 0,
+                "free KV blocks": metrics.value("baton_engine_free_kv_blocks"),
+                "sequences": metrics.value("baton_engine_running_sequences")
+                             + metrics.value("baton_engine_waiting_sequences")})
+            wanted.update({
+                "handoffs": 0, "quarantined": 0, "transit slots held": 0,
+                "retained slots held": debug["host_tier"]["chunks"],
+                "free KV blocks": self.kv_blocks, "sequences": 0})
+            return all(state[what] == value for what, value in wanted.items())
         try:
             wait_for(idle, scaled(seconds), "idle")
         except AssertionError:
-            raise AssertionError(f"{self.name} is not idle (held slots wanted: {held}): {state}") from None
+            raise AssertionError(f"{self.name} is not idle: {state}, wanted: {wanted}") from None
+        return state["debug"]
 
 
 class Router(Process):
@@ -252,11 +270,11 @@ class Cluster:
     def complete(self, *arguments, **fields):
         return self.router.complete(*arguments, **fields)
 
-    def wait_idle(self, seconds=10, held=None):
+    def wait_idle(self, seconds=10):
         """Every engine that lives is idle."""
         for engine in self.engines:
             if engine.alive:
-                engine.wait_idle(seconds, held)
+                engine.wait_idle(seconds)
 
 
 class Baton:

@@ -288,6 +288,23 @@ TEST_F(RouterTest, NothingOutlivesItsBudget) {
   EXPECT_TRUE(wait_until_gone(*streaming));
 }
 
+TEST_F(RouterTest, BudgetThatTheEngineSawEndIsFinal) {
+  start(1, 2);
+  size_t turn = 0;
+  for (const char* body : {"{}", R"({"stream":true})"}) {
+    auto answer = post(body);
+    const ExchangePtr prefill = prefillers_[0]->next();
+    decoders_[turn++]->next()->respond(504, kJson, R"({"error":{"message":"out of time"}})");
+    const auto response = answer.get();
+    expect_openai_error(*response, 504);
+    EXPECT_EQ(json::parse(response->body)["error"]["code"], "budget_exceeded");
+    EXPECT_THAT(response->body, HasSubstr("out of time"));
+    EXPECT_TRUE(wait_until_gone(*prefill)) << "nobody waits for it";
+  }
+  EXPECT_TRUE(decoders_[0]->empty() && decoders_[1]->empty()) << "no retry";
+  EXPECT_THAT(get("/metrics").body, Not(HasSubstr("baton_router_legs_failed_total{")));
+}
+
 TEST_F(RouterTest, PrefillerThatNeverEndsDoesNotHoldUpTheRetry) {
   config_.budget = 2s;
   start(1, 2);

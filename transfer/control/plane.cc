@@ -111,6 +111,7 @@ void Plane::connect(const HostPort& address, ConnectDone done) {
   if (stopped_) return answer(Status(Code::kUnavailable, "this node is shutting down"));
   if (const LinkPtr peer = find_up(text)) return answer(std::shared_ptr<Peer>(peer));
   const auto [found, first] = dials_.try_emplace(text, Dialling{address,
+                                                                dials_begun_,
                                                                 {},
                                                                 boost::asio::steady_timer(io_),
                                                                 boost::asio::steady_timer(io_),
@@ -118,10 +119,12 @@ void Plane::connect(const HostPort& address, ConnectDone done) {
                                                                 nullptr});
   found->second.waiting.push_back(std::move(done));
   if (!first) return;
+  const uint64_t number = dials_begun_++;
   found->second.deadline.expires_after(config_.dial_deadline);
-  found->second.deadline.async_wait([weak = weak_from_this(), text](const error_code& cancelled) {
+  found->second.deadline.async_wait([weak = weak_from_this(), text,
+                                     number](const error_code& cancelled) {
     const auto self = weak.lock();
-    if (cancelled || !self) return;
+    if (cancelled || !self || self->dialling(text, number) == nullptr) return;
     self->dial_failed(
         text, Status(Code::kDeadlineExceeded,
                      text + ": not connected within " +
@@ -131,21 +134,29 @@ void Plane::connect(const HostPort& address, ConnectDone done) {
   dial(text);
 }
 
+// Null once the plane has stopped or that Dialling is over.
+Plane::Dialling* Plane::dialling(const std::string& text, uint64_t number) {
+  const auto found = dials_.find(text);
+  if (stopped_ || found == dials_.end() || found->second.number != number) return nullptr;
+  return &found->second;
+}
+
 void Plane::dial(const std::string& text) {
   Dialling& dialling = dials_.at(text);
+  const uint64_t number = dialling.number;
   dialling.link = nullptr;
   dialling.dial = Dial::start(
-      io_, dialling.address, [weak = weak_from_this(), text](Result<tcp::socket> socket) {
+      io_, dialling.address, [weak = weak_from_this(), text, number](Result<tcp::socket> socket) {
         const auto self = weak.lock();
-        if (!self) return;
+        Dialling* const dialling = self ? self->dialling(text, number) : nullptr;
+        if (dialling == nullptr) return;
         if (!socket.ok()) return self->dial_failed(text, socket.status());
-        Dialling& dialling = self->dials_.at(text);
-        dialling.dial = nullptr;
-        dialling.link = std::make_shared<Link>(
+        dialling->dial = nullptr;
+        dialling->link = std::make_shared<Link>(
             self->io_,
             std::make_shared<Connection>(std::move(*socket), self->config_.max_queued_bytes), text,
             Liveness(now(), self->config_.heartbeat_interval, self->config_.heartbeats_missed));
-        self->start(dialling.link);
+        self->start(dialling->link);
       });
 }
 
@@ -159,12 +170,13 @@ void Plane::redial_soon(const std::string& text) {
   dialling.link = nullptr;
   if (const LinkPtr peer = find_up(node)) return dial_done(text, peer);
   dialling.retry.expires_after(kAgainAfter);
-  dialling.retry.async_wait([weak = weak_from_this(), text, node](const error_code& cancelled) {
-    const auto self = weak.lock();
-    if (cancelled || !self) return;
-    const LinkPtr peer = self->find_up(node);
-    peer ? self->dial_done(text, peer) : self->dial(text);
-  });
+  dialling.retry.async_wait(
+      [weak = weak_from_this(), text, node, number = dialling.number](const error_code& cancelled) {
+        const auto self = weak.lock();
+        if (cancelled || !self || self->dialling(text, number) == nullptr) return;
+        const LinkPtr peer = self->find_up(node);
+        peer ? self->dial_done(text, peer) : self->dial(text);
+      });
 }
 
 void Plane::dial_failed(const std::string& text, Status why) {

@@ -76,6 +76,9 @@ class Plane : public std::enable_shared_from_this<Plane> {
   // One address text being dialled, for all who asked for it.
   struct Dialling {
     HostPort address;
+    // A timer's handler may run after its Dialling is gone, or another has its text: each names its
+    // own by this.
+    uint64_t number = 0;
     std::vector<ConnectDone> waiting;
     boost::asio::steady_timer deadline;
     boost::asio::steady_timer retry;
@@ -86,6 +89,7 @@ class Plane : public std::enable_shared_from_this<Plane> {
   // plane.cc
   void accept();
   void accepted(boost::asio::ip::tcp::socket socket);
+  Dialling* dialling(const std::string& text, uint64_t number);
   void dial(const std::string& text);
   void dial_failed(const std::string& text, Status why);
   void dial_done(const std::string& text, const LinkPtr& peer);
@@ -131,6 +135,7 @@ class Plane : public std::enable_shared_from_this<Plane> {
   std::map<std::string, LinkPtr> peers_;        // up, by node address
   std::map<std::string, std::string> aliases_;  // other spellings of peers that are up -> node
   std::map<std::string, Dialling> dials_;       // by address text
+  uint64_t dials_begun_ = 0;
   Lives lives_;
 };
 

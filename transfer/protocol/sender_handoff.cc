@@ -74,25 +74,24 @@ std::optional<uint32_t> SenderHandoff::next_rank() const {
   return ready_.first();
 }
 
-std::optional<uint64_t> SenderHandoff::next_segment_bytes() const {
+std::optional<uint32_t> SenderHandoff::next_segment() const {
   const auto rank = next_rank();
   if (!rank) return std::nullopt;
-  const uint64_t bytes = map_.bytes(order_.segment(map_, *rank));
-  if (unacknowledged_bytes_ + bytes > window_bytes_) return std::nullopt;
-  return bytes;
+  const uint32_t segment = order_.segment(map_, *rank);
+  if (unacknowledged_bytes_ + map_.bytes(segment) > window_bytes_) return std::nullopt;
+  return segment;
 }
 
 std::optional<uint32_t> SenderHandoff::take() {
-  const auto bytes = next_segment_bytes();
-  if (!bytes) return std::nullopt;
-  const uint32_t rank = *next_rank();
-  const uint32_t segment = order_.segment(map_, rank);
+  const auto segment = next_segment();
+  if (!segment) return std::nullopt;
+  const uint32_t rank = order_.rank(map_, *segment);
   resend_.erase(rank);
   ready_.erase(rank);
-  flags_[segment] |= kTaken | kUnderWay | kInWindow;
-  ++publishes_[segment];
+  flags_[*segment] |= kTaken | kUnderWay | kInWindow;
+  ++publishes_[*segment];
   ++under_way_;
-  unacknowledged_bytes_ += *bytes;
+  unacknowledged_bytes_ += map_.bytes(*segment);
   return segment;
 }
 
@@ -281,19 +280,20 @@ void SenderHandoff::acknowledge(TimePoint now, uint32_t segment) {
   leave_window(segment);
   resend_.erase(order_.rank(map_, segment));
   flags_[segment] = static_cast<uint8_t>((flags_[segment] | kAcked) & ~kWanted);
+  acknowledged_bytes_ += map_.bytes(segment);
   progress_at_ = now;
   if (++acked_ == needed_) all_acked_at_ = now;
 }
 
 void SenderHandoff::on_resend(TimePoint now, const Resend& resend, Effects& effects) {
   for (const uint32_t segment : resend.segments) {
-    if (segment >= map_.segments() || publishes_[segment] == 0) {
+    if (segment >= map_.segments()) {
       fail(Code::kProtocol,
-           "RESEND of segment " + number(segment) + ", which was not published (" +
-               number(map_.segments()) + " segments)",
-           effects);
+           "RESEND of segment " + number(segment) + " of " + number(map_.segments()), effects);
       return;
     }
+    // Also of one that is yet to be published: bytes that came under a wrong number do not verify,
+    // and the receiver cannot know whose they were. Then there is nothing to be sent again.
     if (!publish_again(now, segment, effects)) return;
   }
   if (!resend.segments.empty()) return;

@@ -28,7 +28,9 @@
 namespace baton::protocol {
 
 struct SenderConfig {
-  Duration accept_deadline = std::chrono::seconds(5);  // from OFFER to ACCEPT or REFUSE
+  // From OFFER to ACCEPT or REFUSE. More than all that the receiver may take before it refuses by
+  // itself: an offer waits for its request (record_ttl), then for the engine (accept_deadline).
+  Duration accept_deadline = std::chrono::seconds(36);
   Duration progress_deadline =
       std::chrono::seconds(2);  // between ACKs while something is unacknowledged
   Duration commit_deadline = std::chrono::seconds(2);  // from the last ACK to COMMIT
@@ -85,10 +87,11 @@ class SenderHandoff {
   bool acknowledged(uint32_t segment) const { return (flags_[segment] & kAcked) != 0; }
   // Published or being published, not acknowledged and not asked for again. Never above the window.
   uint64_t unacknowledged_bytes() const { return unacknowledged_bytes_; }
-  uint64_t window_bytes() const { return window_bytes_; }        // 0 before ACCEPT
-  uint64_t published_bytes() const { return published_bytes_; }  // RESENDs included
+  uint64_t window_bytes() const { return window_bytes_; }              // 0 before ACCEPT
+  uint64_t published_bytes() const { return published_bytes_; }        // RESENDs included
+  uint64_t acknowledged_bytes() const { return acknowledged_bytes_; }  // each segment once
   uint32_t publishes_under_way() const { return under_way_; }
-  std::optional<uint64_t> next_segment_bytes() const;  // of what take() would give
+  std::optional<uint32_t> next_segment() const;  // what take() would give
   std::optional<TimePoint> next_deadline() const;
   bool quiet() const { return quiet_; }
   // The peer said that it neither reads nor writes for this handoff any more (DRAINED, COMMIT, or
@@ -149,6 +152,7 @@ class SenderHandoff {
   uint64_t window_bytes_ = 0;
   uint64_t unacknowledged_bytes_ = 0;
   uint64_t published_bytes_ = 0;
+  uint64_t acknowledged_bytes_ = 0;
   TimePoint offered_at_;
   TimePoint progress_at_;  // last ACK of something new, or when something was first on the wire
   TimePoint all_acked_at_;

@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <boost/asio/post.hpp>
+
 #include "tests/transfer/local/test_side.h"
 
 namespace baton::local {
@@ -97,6 +99,38 @@ TEST_F(LocalChannelTest, BothDirectionsAndManySegments) {
   }));
   EXPECT_EQ(there.received, Pump::kSegments);
   EXPECT_EQ(back.received, Pump::kSegments);
+}
+
+TEST_F(LocalChannelTest, BetweenTwoSegmentsWhateverElseIsDueRuns) {
+  Side a(io_, 1), b(io_, 2);
+  join(io_, a, b);
+  std::string order;
+  b.events.when_segment = [&] {
+    order += 's';
+    boost::asio::post(io_, [&] { order += '.'; });
+  };
+  std::vector<Status> outcomes;
+  for (uint32_t i = 0; i < 4; ++i) send(a, segment(i, 64), &outcomes);  // leave together
+  ASSERT_TRUE(until([&] { return order.size() == 8; }));
+  EXPECT_EQ(order, "s.s.s.s.");
+}
+
+TEST_F(LocalChannelTest, AChannelThatIsClosedOrLetGoBetweenTwoSegmentsShowsNoMore) {
+  for (const bool let_go : {false, true}) {
+    Side a(io_, 1), b(io_, 2);
+    join(io_, a, b);
+    b.events.when_segment = [&] {
+      boost::asio::post(io_, [&] {
+        let_go ? b.channel.reset() : b.channel->close(Status(Code::kCancelled, "enough"));
+      });
+    };
+    std::vector<Status> outcomes;
+    for (uint32_t i = 0; i < 4; ++i) send(a, segment(i, 64), &outcomes);
+    ASSERT_TRUE(until([&] { return a.events.closes.size() == 1; }));
+    run_for(io_, 10ms);
+    EXPECT_EQ(b.events.payloads.size(), 1u);
+    EXPECT_EQ(b.events.closes.size(), let_go ? 0u : 1u);
+  }
 }
 
 TEST_F(LocalChannelTest, RetainedSlotsAreShownWhereTheyLie) {

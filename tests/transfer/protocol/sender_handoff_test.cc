@@ -135,12 +135,12 @@ TEST(SenderHandoff, NeverExceedsTheWindowAndDoesNotPassOver) {
   Sender s(some_offer(32, 0, {some_group(0, 1, 1), some_group(1, 1, 10)}));
   s.sending(16 + 160);
   s.all_ready();
-  EXPECT_EQ(s.machine.next_segment_bytes(), 16u);
+  EXPECT_EQ(s.machine.next_segment(), 0u);
   EXPECT_EQ(s.machine.take(), 0u);
-  EXPECT_EQ(s.machine.next_segment_bytes(), 160u);
+  EXPECT_EQ(s.machine.next_segment(), 2u);
   EXPECT_EQ(s.machine.take(), 2u);
   EXPECT_EQ(s.machine.unacknowledged_bytes(), 176u);
-  EXPECT_EQ(s.machine.next_segment_bytes(), std::nullopt);
+  EXPECT_EQ(s.machine.next_segment(), std::nullopt);
   EXPECT_EQ(s.machine.take(), std::nullopt);
   s.published(0);
   s.receive(ack_of({0}));
@@ -315,6 +315,26 @@ TEST(SenderHandoff, AnAckWhileTheNextCopyIsTakenDoesNotCountTwice) {
   EXPECT_EQ(s.machine.unacknowledged_bytes(), 0u);
 }
 
+TEST(SenderHandoff, OnlyWhatIsAcknowledgedCountsAsDelivered) {
+  Sender s(some_offer(32, 1));
+  s.sending();
+  s.all_ready();
+  EXPECT_EQ(s.machine.take(), 0u);
+  EXPECT_EQ(s.machine.acknowledged_bytes(), 0u);  // being gathered
+  s.published(0);
+  s.publish_done(0);
+  s.publish_all();
+  EXPECT_EQ(s.machine.acknowledged_bytes(), 0u);
+  s.receive(Resend{some_handoff(), {0}});
+  s.publish_all();
+  s.receive(ack_of({0}));
+  s.receive(ack_of({0}));
+  EXPECT_EQ(s.machine.published_bytes(), 3u * 64);
+  EXPECT_EQ(s.machine.acknowledged_bytes(), 64u);
+  s.receive(ack_of({1}));
+  EXPECT_EQ(s.machine.acknowledged_bytes(), 2u * 64);
+}
+
 TEST(SenderHandoff, AResendThatNamesNothingMeansWhatIsOnItsWay) {
   Sender s(some_offer(64, 1));
   s.sending(3 * 64);
@@ -346,11 +366,11 @@ TEST(SenderHandoff, PublishesASegmentSoOftenAndNoMore) {
   EXPECT_EQ(s.machine.published_bytes(), 3u * 64);
 }
 
-TEST(SenderHandoff, WhatWasNeverPublishedCannotBeAcknowledgedOrAskedFor) {
+TEST(SenderHandoff, WhatWasNeverPublishedCannotBeAcknowledgedNorWhatIsNotThereBeAskedFor) {
   for (const Message& message :
-       {Message(ack_of({1})), Message(Resend{some_handoff(), {1}}), Message(ack_of({4})),
-        Message(Resend{some_handoff(), {4}}), Message(Ack{some_handoff(), UINT32_MAX, {1}}),
-        Message(Commit{some_handoff()}), Message(Drained{some_handoff()})}) {
+       {Message(ack_of({1})), Message(ack_of({4})), Message(Resend{some_handoff(), {4}}),
+        Message(Ack{some_handoff(), UINT32_MAX, {1}}), Message(Commit{some_handoff()}),
+        Message(Drained{some_handoff()})}) {
     Sender s;
     s.sending();
     s.machine.segment_ready(0);
@@ -360,6 +380,20 @@ TEST(SenderHandoff, WhatWasNeverPublishedCannotBeAcknowledgedOrAskedFor) {
     EXPECT_EQ(e.why.code(), Code::kProtocol);
     EXPECT_THAT(names(e), ElementsAre("FAILED"));
   }
+}
+
+// Bytes that came under its number, and were another segment's, did not verify.
+TEST(SenderHandoff, WhatIsAskedForBeforeItIsPublishedIsPublishedOnce) {
+  Sender s;
+  s.sending();
+  s.machine.segment_ready(0);
+  s.publish_all();
+  const Effects e = s.receive(Resend{some_handoff(), {1}});
+  EXPECT_EQ(e.end, std::nullopt);
+  EXPECT_THAT(e.messages, IsEmpty());
+  EXPECT_THAT(s.publish_all(), IsEmpty());
+  s.machine.segment_ready(1);
+  EXPECT_THAT(s.publish_all(), ElementsAre(1));
 }
 
 TEST(SenderHandoff, AnAcceptThatDoesNotFitTheOfferIsAProtocolError) {
@@ -449,7 +483,7 @@ TEST(SenderHandoff, TheBudgetEndsEveryState) {
 }
 
 TEST(SenderHandoff, AcceptDeadlineRunsFromTheOffer) {
-  Sender s;
+  Sender s(some_offer(32, 2), {.accept_deadline = seconds(5)});
   s.now += seconds(1);
   s.offered();
   expect_expiry_at(s, kStart + seconds(6));
