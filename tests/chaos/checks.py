@@ -40,32 +40,15 @@ def wait_quiet(stage):
 
 def not_quiet(name, engine):
     try:
-        debug, metrics = engine.debug(), engine.metrics()
+        debug, unrest = engine.unrest()
     except OSError as error:
         return [f"{name}: does not answer: {error!r}"]
-    problems = []
-    if debug["handoffs"]:
-        problems.append(f"{name}: handoffs live: {debug['handoffs']}")
-    slots, pools = debug["slots"], debug["slots"]["pools"]
-    if slots["quarantined"] or metrics.value("baton_quarantined_bytes"):
-        problems.append(f"{name}: quarantined: {slots}")
-    if pools.get("transit", {}).get("held", 0):
-        problems.append(f"{name}: transit slots are held: {slots}")
-    held = pools.get("retained", {}).get("held", 0)
-    if held != debug["host_tier"]["chunks"]:
-        problems.append(f"{name}: {held} retained slots are held, the host tier has "
-                        f"{debug['host_tier']['chunks']} chunks")
-    for pool in pools.values():
+    problems = [f"{name}: {what}: {found}, not {wanted}"
+                for what, (found, wanted) in unrest.items()]
+    problems += [f"{name}: lives: {handoff}" for handoff in debug["handoffs"]]
+    for pool in debug["slots"]["pools"].values():
         if pool["free"] + pool["held"] + pool["quarantined"] != pool["total"]:
-            problems.append(f"{name}: slots do not add up: {slots}")
-    for gauge in ("baton_engine_running_sequences", "baton_engine_waiting_sequences"):
-        assert gauge in metrics.names(), gauge
-        if metrics.value(gauge):
-            problems.append(f"{name}: {gauge} is {metrics.value(gauge):g}")
-    total = int(engine.arguments[engine.arguments.index("--kv-blocks") + 1])
-    if metrics.value("baton_engine_free_kv_blocks") != total:
-        problems.append(f"{name}: {metrics.value('baton_engine_free_kv_blocks'):g} of {total} KV "
-                        "blocks are free")
+            problems.append(f"{name}: slots do not add up: {pool}")
     return problems
 
 

@@ -13,8 +13,8 @@ ADDRESSES = {name: f"127.0.0.{10 + i}" for i, name in enumerate((ROUTER, *ENGINE
 
 # Little room and short deadlines: what waits, is short of, and gives up does so within a round.
 ENGINE_FLAGS = {"kv_blocks": 160, "max_queue": 32, "heartbeat_ms": 50, "first_contact_ms": 400,
-                "accept_ms": 600, "progress_ms": 500, "host_tier": "2MiB", "transit": "1MiB",
-                "window": "512KiB"}
+                "record_ms": 600, "accept_ms": 600, "progress_ms": 500, "host_tier": "2MiB",
+                "transit": "1MiB", "window": "512KiB"}
 OWN_FLAGS = {"prefill-1": {"retain": True}, "prefill-2": {"transient": True},
              "decode-1": {}, "decode-2": {"retain_received": True}}
 ROUTER_FLAGS = {"budget_ms": int(BUDGET_S * 1000), "drain_ms": 300, "connect_ms": 200,

@@ -11,7 +11,7 @@ FOLDER = Path(__file__).resolve().parent
 sys.path[:0] = [str(FOLDER.parent / "e2e"), str(FOLDER.parent / "hosts")]
 
 import checks  # noqa: E402
-from baton import SANITIZED, rounds  # noqa: E402
+from baton import SANITIZED, Engine, rounds  # noqa: E402
 from client import Answer, Metrics  # noqa: E402
 from load import Load, Outcome, prompts  # noqa: E402
 from plan import FAULTS, TARGETS, plan_round  # noqa: E402
@@ -123,7 +123,7 @@ QUIET = {"handoffs": [], "host_tier": {"chunks": 2}, "slots": {
         "retained": {"total": 4, "free": 2, "held": 2, "quarantined": 0},
         "transit": {"total": 4, "free": 4, "held": 0, "quarantined": 0}}}}
 GAUGES = ("baton_engine_running_sequences 0\nbaton_engine_waiting_sequences 0\n"
-          "baton_engine_free_kv_blocks 9\nbaton_quarantined_bytes 0\n")
+          "baton_engine_free_kv_blocks 9\n")
 
 
 def quiet_but(**changes):
@@ -135,8 +135,9 @@ def quiet_but(**changes):
     for name in ("running_sequences", "waiting_sequences", "free_kv_blocks"):
         if name in changes:
             text += f"baton_engine_{name} {changes[name]}\n"
-    return SimpleNamespace(debug=lambda: debug, metrics=lambda: Metrics(text),
-                           arguments=["--kv-blocks", "9"])
+    engine = SimpleNamespace(debug=lambda: debug, metrics=lambda: Metrics(text), kv_blocks=9)
+    engine.unrest = lambda: Engine.unrest(engine)
+    return engine
 
 
 def test_quiet_is_quiet():
@@ -167,7 +168,7 @@ def test_counters_that_do_not_add_up_are_found():
     right = growth(said % (200, 5), said % (200, 6) + said % (503, 1))
     assert checks.check_router_metrics(right, sent) == []
     assert checks.check_router_metrics(right, sent[:1])
-    assert checks.check_router_metrics(growth("", said % (200, 2)), sent)
+    assert checks.check_router_metrics(growth(said % (200, 0), said % (200, 2)), sent)
 
     ended = 'baton_handoffs_total{end="%s",channel="local"} %d\n'
     decoder = SimpleNamespace(ready={"listen": "127.0.0.13:1"})
