@@ -353,12 +353,12 @@ def main():
         signal.signal(number, interrupt)
     options = parse_options()
     started = time.monotonic()
+    network, title = hosts_of(options)  # what is wrong with them is said before anything is built
     if options.model:
         model, model_line = options.model, f"model: {options.model}"
         folder = options.build_folder or build()
     else:
         folder, model, model_line = build_and_fetch()
-    network, title = hosts_of(options)
     with network as network, Programs(folder) as programs:
         print(f"== starting {options.prefillers} prefiller(s), {options.decoders} decoder(s) and "
               "a router", flush=True)
