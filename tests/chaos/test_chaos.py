@@ -27,14 +27,18 @@ def chaos(count, *arguments):
     return done.returncode, done.stdout
 
 
-def test_rounds():
-    code, said = chaos(rounds(100), "--seed", "4")
+@pytest.mark.parametrize("channel, seed", [("local", 4), ("tcp", 5)])
+def test_rounds(channel, seed):
+    count = rounds(100) // 2  # a hundred together
+    code, said = chaos(count, "--seed", str(seed), "--channel", channel)
     assert code == 0, said
-    assert f"rounds {rounds(100)}," in said and "handoff committed" in said, said
+    assert f"rounds {count}," in said and "handoff committed" in said, said
 
 
-def test_a_node_that_verifies_nothing_is_found():
-    code, said = chaos(20, "--seed", "1", "--faults", "corrupt", "--broken", "unverified")
+@pytest.mark.parametrize("channel", ["local", "tcp"])
+def test_a_node_that_verifies_nothing_is_found(channel):
+    code, said = chaos(30, "--seed", "1", "--channel", channel, "--faults", "corrupt",
+                       "--broken", "unverified")
     assert code == 1, said
     assert "FAILED; again: tests/chaos/chaos.py --seed 1 --only-round" in said, said
     assert "other tokens" in said and "corrupt decode-" in said, said
