@@ -139,9 +139,7 @@ class InMidTransfer:
     def request(self, prompt):
         """A context: its future."""
         self.hold.set_again()
-        context = in_background(lambda: self.cluster.complete(prompt))
-        self.hold_context = context
-        return context
+        return in_background(lambda: self.cluster.complete(prompt))
 
     def wait_halfway(self):
         self.hold.wait_held()
@@ -337,7 +335,7 @@ def test_nonsense_from_where_a_peer_should_be(baton, network, right, says):
                             pass
                     except OSError:
                         pass
-    thread = threading.Thread(target=answer)
+    thread = threading.Thread(target=answer, daemon=True)
     thread.start()
     with closing(listener):
         prefiller = engine_on(baton, one, "prefill")
