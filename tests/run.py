@@ -191,6 +191,7 @@ def run_preset(preset, pattern, model):
         note(f"{preset}: end to end over {channel}")
         total += run_pytest("e2e", build / f"e2e-{channel}.xml", {**env, "BATON_CHANNEL": channel},
                             pattern, prefix)
+    total += run_pytest("chaos", build / "chaos.xml", env, pattern, prefix)
     note(f"{preset}: {total.tests} tests: {total} ({time.monotonic() - started:.0f} s)")
     return total
 
