@@ -29,6 +29,7 @@ void Node::Impl::on_up(const std::shared_ptr<control::Peer>& peer) {
         on_segment(from, header, std::move(payload));
       });
   links_[peer.get()] = link;
+  if (sessions_) sessions_->begin(peer->hello().incarnation, peer->session_key());
   log::info("peer up node={}", link->node());
   link->open(*channels_);
 }
@@ -50,6 +51,7 @@ void Node::Impl::on_down(control::Peer& peer, const Status& why) {
   const auto link = link_of(peer);
   if (!link) return;
   links_.erase(&peer);
+  if (sessions_) sessions_->end(peer.hello().incarnation);
   log::info("peer down node={} why=\"{}\"", link->node(), why.message());
   const Status lost(Code::kUnavailable,
                     "the connection to node " + link->node() + " ended: " + why.message());

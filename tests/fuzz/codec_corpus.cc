@@ -30,6 +30,7 @@ int main(int argc, char** argv) {
   const Offer offer = some_offer(40, 2, {some_group(0, 2), some_group(1, 3)});
   for (const Message& message : one_of_each(offer)) write_seed(argv[1], message, "");
   write_seed(argv[1], Heartbeat{7}, "");
+  write_seed(argv[1], Auth{.proof = {1, 2, 3}}, "");
   std::mt19937_64 random(6);
   for (size_t type = 0; type < std::variant_size_v<Message>; ++type) {
     for (int i = 1; i <= 2; ++i) {

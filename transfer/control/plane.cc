@@ -20,6 +20,17 @@ HostPort host_port(const tcp::endpoint& endpoint) {
   return {endpoint.address().to_string(), endpoint.port()};
 }
 
+// What peers dial: `advertise` is empty, a host, or a whole node address.
+Result<std::string> node_address(const std::string& advertise, const HostPort& bound) {
+  if (advertise.empty()) return bound.to_string();
+  if (parse_node_address(advertise).ok()) return advertise;
+  std::string host = advertise;
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  const std::string whole = HostPort{host, bound.port}.to_string();
+  BATON_RETURN_IF_ERROR(parse_node_address(whole).status());
+  return whole;
+}
+
 }  // namespace
 
 Plane::Plane(boost::asio::io_context& io, ControlConfig config, protocol::Hello hello,
@@ -50,8 +61,8 @@ Status Plane::listen() {
   const tcp::endpoint endpoint = found.begin()->endpoint();
   if (endpoint.address().is_unspecified() && config_.advertise.empty()) {
     return Status(Code::kInvalidArgument, "listening on " + config_.listen.to_string() +
-                                              ", every address of this host: expected the address "
-                                              "to advertise");
+                                              ", every address of this host: expected --advertise "
+                                              "with the one that peers dial");
   }
   acceptor_.open(endpoint.protocol(), error);
   if (!error) acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
@@ -59,7 +70,8 @@ Status Plane::listen() {
   if (!error) acceptor_.listen(tcp::acceptor::max_listen_connections, error);
   if (error) return failed("listen on", error);
   address_ = host_port(acceptor_.local_endpoint());
-  hello_.node = config_.advertise.empty() ? address_.to_string() : config_.advertise;
+  BATON_ASSIGN_OR_RETURN(hello_.node, node_address(config_.advertise, address_));
+  hello_.has_token = config_.token.present();
   accept();
   return ok_status();
 }

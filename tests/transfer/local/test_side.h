@@ -66,11 +66,12 @@ struct Events : ChannelEvents {
 
 struct Side {
   Side(boost::asio::io_context& io, uint64_t incarnation, LocalConfig config = {},
-       size_t transit_slots = 4)
+       size_t transit_slots = 4, std::shared_ptr<ChannelSessions> sessions = nullptr)
       : incarnation{incarnation},
+        sessions(std::move(sessions)),
         transit(make_pool(kTransitBytes, transit_slots)),
         retained(make_pool(kRetainedBytes, 4)) {
-    auto created = LocalEndpoint::create(io, config, {this->incarnation, nonce()},
+    auto created = LocalEndpoint::create(io, config, {this->incarnation, nonce(), this->sessions},
                                          ChannelMemory::create(io, transit, retained));
     EXPECT_TRUE(created.ok()) << created.status().to_string();
     endpoint = std::move(*created);
@@ -97,6 +98,7 @@ struct Side {
   }
 
   Incarnation incarnation;
+  std::shared_ptr<ChannelSessions> sessions;  // null: no token
   std::shared_ptr<SlotPool> transit;
   std::shared_ptr<SlotPool> retained;
   Events events;
