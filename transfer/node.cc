@@ -34,7 +34,8 @@ Status check(const NodeConfig& config) {
                ": expected at least one segment, " + number(segment));
   // Whoever is let in can ask for KV.
   const bool asks = config.token.present();
-  BATON_RETURN_IF_ERROR(check_exposure("--node", config.listen, asks, config.insecure));
+  BATON_RETURN_IF_ERROR(
+      check_exposure("--node", config.listen, asks || config.control.tls.any(), config.insecure));
   if (config.http)
     BATON_RETURN_IF_ERROR(check_exposure("--node-http", *config.http, asks, config.insecure));
   const uint64_t chunk = segment * kv.layer_base.size();
@@ -112,7 +113,8 @@ Status Node::Impl::start() {
   core_.copier = make_host_copier(core_.io);
   if (config.seams.copier) core_.copier = config.seams.copier(std::move(core_.copier));
   const Incarnation self = Incarnation::random();
-  if (config.token.present()) sessions_ = std::make_shared<ChannelSessions>();
+  if (config.token.present() || config.control.tls.any())
+    sessions_ = std::make_shared<ChannelSessions>();
   BATON_RETURN_IF_ERROR(open_endpoints({self, random_u64(), sessions_}));
   protocol::Hello hello;
   hello.incarnation = self;

@@ -9,6 +9,7 @@
 #include "examples/reference_engine/kv_transfer.h"
 #include "transfer/base/address.h"
 #include "transfer/base/clock.h"
+#include "transfer/control/tls.h"
 
 namespace baton::reference {
 
@@ -20,6 +21,7 @@ struct Options {
   std::optional<HostPort> node;  // unset: no node
   std::optional<HostPort> node_http;
   std::string advertise;  // what peers dial: a host, or host:port; empty: as bound
+  control::TlsFiles tls;  // of control connections
   bool insecure = false;  // listen beyond loopback without a token
   uint32_t block_tokens = 16;
   uint32_t kv_blocks = 512;

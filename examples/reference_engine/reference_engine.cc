@@ -33,6 +33,7 @@ NodeConfig node_config(const Options& options, const Model& model, const KvCache
   config.retain_received = options.retain_received;
   config.control.heartbeat_interval = options.heartbeat;
   config.control.advertise = options.advertise;
+  config.control.tls = options.tls;
   config.token = std::move(token);
   config.insecure = options.insecure;
   config.sender.accept_deadline = options.accept;

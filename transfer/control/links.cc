@@ -136,6 +136,7 @@ void Plane::on_auth(const LinkPtr& link, const protocol::Auth& auth) {
 // The peer is who it says it is, as far as this node asks for that.
 void Plane::recognise(const LinkPtr& link) {
   const Hello& theirs = link->theirs;
+  if (const auto key = link->connection->exported_key()) link->session = *key;
   if (lives_.judge(theirs.node, theirs.incarnation) == Lives::Verdict::kOver) {
     return refuse(link, {.reason = RefuseReason::kIncarnation,
                          .text = "incarnation " + std::to_string(theirs.incarnation.value) +

@@ -33,10 +33,11 @@ Result<std::string> node_address(const std::string& advertise, const HostPort& b
 
 }  // namespace
 
-Plane::Plane(boost::asio::io_context& io, ControlConfig config, protocol::Hello hello,
-             PeerEvents& events, Metrics& metrics)
+Plane::Plane(boost::asio::io_context& io, ControlConfig config, TlsContext tls,
+             protocol::Hello hello, PeerEvents& events, Metrics& metrics)
     : io_(io),
       config_(std::move(config)),
+      tls_(std::move(tls)),
       hello_(std::move(hello)),
       events_(events),
       heartbeats_missed_(metrics.counter("baton_heartbeats_missed_total",
@@ -96,7 +97,8 @@ void Plane::accept() {
 }
 
 void Plane::accepted(tcp::socket socket) {
-  auto connection = std::make_shared<Connection>(std::move(socket), config_.max_queued_bytes);
+  auto connection = std::make_shared<Connection>(Stream::create(std::move(socket), tls_, false),
+                                                 config_.max_queued_bytes);
   if (links_.size() >= config_.max_connections) {
     log::warn("control connection turned away remote={} why=\"{} connections are open\"",
               connection->remote(), links_.size());
@@ -155,7 +157,9 @@ void Plane::dial(const std::string& text) {
         dialling.dial = nullptr;
         dialling.link = std::make_shared<Link>(
             self->io_,
-            std::make_shared<Connection>(std::move(*socket), self->config_.max_queued_bytes), text,
+            std::make_shared<Connection>(Stream::create(std::move(*socket), self->tls_, true),
+                                         self->config_.max_queued_bytes),
+            text,
             Liveness(now(), self->config_.heartbeat_interval, self->config_.heartbeats_missed));
         self->start(dialling.link);
       });
@@ -303,7 +307,9 @@ Result<std::unique_ptr<ControlPlane>> ControlPlane::create(boost::asio::io_conte
                       std::to_string(to_ms(config.heartbeat_interval)) + " ms and " +
                       std::to_string(config.heartbeats_missed) + ": expected both above zero");
   }
-  auto plane = std::make_shared<Plane>(io, std::move(config), std::move(hello), events, metrics);
+  BATON_ASSIGN_OR_RETURN(TlsContext tls, make_tls(config.tls));
+  auto plane = std::make_shared<Plane>(io, std::move(config), std::move(tls), std::move(hello),
+                                       events, metrics);
   BATON_RETURN_IF_ERROR(plane->listen());
   return std::unique_ptr<ControlPlane>(std::make_unique<ControlPlaneImpl>(std::move(plane)));
 }

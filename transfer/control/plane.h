@@ -63,7 +63,7 @@ class Link final : public Peer, public std::enable_shared_from_this<Link> {
   Stage stage = Stage::kHello;
   protocol::Hello ours;  // as it was sent
   protocol::Hello theirs;
-  Digest session{};  // once they have proven that they have the token
+  Digest session{};                    // once the peer is known; zeros without token and TLS
   boost::asio::steady_timer deadline;  // of all that comes before kUp, and of the REFUSE's way out
   Liveness liveness;
 };
@@ -72,7 +72,7 @@ class Plane : public std::enable_shared_from_this<Plane> {
  public:
   using ConnectDone = std::function<void(Result<std::shared_ptr<Peer>>)>;
 
-  Plane(boost::asio::io_context& io, ControlConfig config, protocol::Hello hello,
+  Plane(boost::asio::io_context& io, ControlConfig config, TlsContext tls, protocol::Hello hello,
         PeerEvents& events, Metrics& metrics);
 
   // plane.cc
@@ -126,6 +126,7 @@ class Plane : public std::enable_shared_from_this<Plane> {
 
   boost::asio::io_context& io_;
   const ControlConfig config_;
+  const TlsContext tls_;  // null: none
   protocol::Hello hello_;
   PeerEvents& events_;
   prometheus::Counter& heartbeats_missed_;
