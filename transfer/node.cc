@@ -142,7 +142,8 @@ Status Node::Impl::start() {
                            NodeHttp::create(*config.http, config.token, std::move(handlers)));
   }
   const bool exposed = !config.listen.is_loopback() || (config.http && !config.http->is_loopback());
-  if (exposed && !config.token.present())
+  const bool tls = config.control.tls.any();
+  if (exposed && !config.token.present() && !tls)
     log::warn("insecure: other hosts can reach this node, and nobody is asked who they are");
   if (config.token.weak())
     log::warn("the token has fewer than {} characters: whoever overhears a connection can guess it",
@@ -151,7 +152,8 @@ Status Node::Impl::start() {
   log::info(
       "node up address={} advertised={} authentication={} fingerprint_model={} chunk_tokens={} "
       "retained_slots={}",
-      address().to_string(), advertised(), config.token.present() ? "token" : "none",
+      address().to_string(), advertised(),
+      config.token.present() ? (tls ? "token,tls" : "token") : (tls ? "tls" : "none"),
       config.fingerprint.model, config.chunk_tokens,
       core_.retained ? core_.retained->counts().total : 0);
   return ok_status();
