@@ -35,17 +35,17 @@ struct ChannelMemory {
 // and prove that they were let in. `label` is one for each kind and role, such as "local dialler".
 //
 // An endpoint puts prove() into each greeting, and before anything else is believed or sent asks
-// verify() of each greeting that it gets. A listening one asks when it has both the greeting and the
-// open() for that peer: until then the session may not have begun here. A greeting that does not
-// verify is closed; the open() goes on waiting for the right one.
+// verify() of each greeting that it gets. A listening one asks when it has both the greeting and
+// the open() for that peer: until then the session may not have begun here. A greeting that does
+// not verify is closed; the open() goes on waiting for the right one.
 struct ChannelIdentity {
   Incarnation self;
   uint64_t nonce = 0;
-  std::shared_ptr<const ChannelSessions> sessions;  // null: no token is set
+  std::shared_ptr<const ChannelSessions> sessions;  // null: neither token nor TLS
 
   // For our greeting to the peer that said `to`.
   ChannelProof prove(std::string_view label, const protocol::Hello& to) const;
-  // Of a greeting by `from`. Without a token only zeros verify.
+  // Of a greeting by `from`. Without sessions only zeros verify.
   bool verify(const ChannelProof& proof, std::string_view label, Incarnation from) const;
 };
 

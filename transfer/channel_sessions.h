@@ -1,10 +1,10 @@
-// What binds a channel to the control connection on which its peer proved that it has the token.
+// What binds a channel to the control connection on which its peer was let in.
 //
-// HELLO is said to everybody who connects, so the nonce that it shows lets nobody in by itself.
-// Where a token is set every greeting of a channel carries a proof: an HMAC under the key of the
-// control connection's session, which both nodes computed from the token and both HELLOs. It holds
-// for one session, one direction and one kind of channel; overheard, it opens nothing once the
-// control connection is another.
+// Without TLS, HELLO is said to everybody who connects, so the nonce that it shows lets nobody in
+// by itself. Where a token is set, or TLS is used, every greeting of a channel carries a proof: an
+// HMAC under the key of the control connection's session (control::Peer::session_key). It holds for
+// one session, one direction and one kind of channel; overheard, it opens nothing once the control
+// connection is another.
 //
 // Confined to the progress thread.
 #pragma once
@@ -18,7 +18,7 @@
 
 namespace baton {
 
-// Zeros where no token is set.
+// Zeros where there is neither token nor TLS.
 using ChannelProof = Digest;
 
 class ChannelSessions {

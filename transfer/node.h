@@ -70,7 +70,7 @@ struct NodeConfig {
   local::LocalConfig local;
   protocol::SenderConfig sender;
   protocol::ReceiverConfig receiver;
-  Token token;             // that peers and the HTTP endpoint ask for
+  Token token;            // that peers and the HTTP endpoint ask for
   bool insecure = false;  // listen beyond loopback without one
   NodeSeams seams;
 };

@@ -77,7 +77,7 @@ class Node::Impl final : public control::PeerEvents {
 
   NodeCore core_;
   ChannelMemory memory_;
-  std::shared_ptr<ChannelSessions> sessions_;  // null: no token is set
+  std::shared_ptr<ChannelSessions> sessions_;  // null: neither token nor TLS
   std::unique_ptr<Channels> channels_;
   std::unique_ptr<control::ControlPlane> control_;
   std::unique_ptr<NodeHttp> http_;

@@ -261,7 +261,8 @@ void Endpoint::greeted_by_listener(const OpeningPtr& opening, const GreeterPtr& 
 
 Status Endpoint::check_answer(const Opening& opening, const Greeting& theirs) const {
   if (theirs.refusal) {
-    return Status(Code::kRefused, "local channel: the peer does not know the nonce, incarnation or token");
+    return Status(Code::kRefused,
+                  "local channel: the peer does not know the nonce, incarnation or token");
   }
   if (theirs.nonce != nonce_ || theirs.from != opening.hello.incarnation || theirs.to != self_) {
     return Status(Code::kRefused, "local channel: incarnation " +

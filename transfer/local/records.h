@@ -4,7 +4,8 @@
 //   Greeting, 128 bytes: magic "BTNL" · format u16 · kind u16 (1 greeting, 2 refusal) ·
 //     nonce u64 (the one that the other side's HELLO showed) · from u64 · to u64 (incarnations) ·
 //     max_published u32 · reserved u32 · arena bytes u64 and slot bytes u64, transit and retained ·
-//     proof 32 bytes (channel_sessions.h; zero in a refusal) · reserved to the end. With it travel the descriptors of the arenas whose bytes are not zero.
+//     proof 32 bytes (channel_sessions.h; zero in a refusal) · reserved to the end. With it travel
+//     the descriptors of the arenas whose bytes are not zero.
 //   Record, 64 bytes: kind u16, then
 //     PUBLISH 1: arena u16 (0 transit, 1 retained) · segment u32 · sequence u64 · offset u64 ·
 //       bytes u64 · checksum u64 · handoff 16 bytes · attempt u32 · reserved u32

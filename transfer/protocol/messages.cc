@@ -41,10 +41,9 @@ const char* refuse_reason_name(RefuseReason reason) {
 }
 
 const char* message_name(const Message& message) {
-  static constexpr const char* kNames[] = {"HELLO",  "QUEUED",  "OFFER",  "ACCEPT", "REFUSE",
-                                           "SENT",   "ACK",     "RESEND", "COMMIT", "FAILED",
-                                           "CANCEL", "DRAINED", "FETCH",  "MISS",   "HEARTBEAT",
-                                           "AUTH"};
+  static constexpr const char* kNames[] = {
+      "HELLO",  "QUEUED", "OFFER",  "ACCEPT",  "REFUSE", "SENT", "ACK",       "RESEND",
+      "COMMIT", "FAILED", "CANCEL", "DRAINED", "FETCH",  "MISS", "HEARTBEAT", "AUTH"};
   static_assert(std::size(kNames) == std::variant_size_v<Message>);
   return kNames[message.index()];
 }

@@ -85,7 +85,7 @@ TEST(Records, WhatIsNotOursIsRefused) {
   EXPECT_EQ(code_with(greeting, 35, 1), Code::kProtocol);   // max_published: too many
   EXPECT_EQ(code_with(greeting, 49, 0), Code::kProtocol);   // no slot bytes
   EXPECT_EQ(code_with(greeting, 55, 1), Code::kProtocol);   // slots larger than the arena
-  EXPECT_EQ(code_with(greeting, 127, 1), Code::kProtocol);   // reserved
+  EXPECT_EQ(code_with(greeting, 127, 1), Code::kProtocol);  // reserved
 }
 
 TEST(Records, ARangeLiesWithinOneSlot) {
