@@ -169,6 +169,8 @@ void Dispatch::tell_decoder_node(const std::string& reason) {
                         "/handoffs/" + handoff_.to_string() + "/fail",
                         {{"Content-Type", "application/json"}},
                         body.dump()};
+  const Token& token = context_.config.token;
+  if (token.present()) request.headers.emplace_back("Authorization", token.authorization());
   const auto status = std::make_shared<int>(0);
   context_.client.start(
       *node_http, std::move(request),

@@ -68,7 +68,7 @@ const char* channel_choice_name(ChannelChoice choice) {
 
 Channels::Channels(ChannelIdentity identity,
                    std::vector<std::unique_ptr<ChannelEndpoint>> endpoints)
-    : identity_(identity), endpoints_(std::move(endpoints)) {}
+    : identity_(std::move(identity)), endpoints_(std::move(endpoints)) {}
 
 void Channels::describe(protocol::Hello& hello) const {
   hello.channel_nonce = identity_.nonce;

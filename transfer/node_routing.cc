@@ -36,6 +36,7 @@ std::shared_ptr<PeerLink> Node::Impl::link_of(control::Peer& peer) {
 void Node::Impl::on_up(const std::shared_ptr<control::Peer>& peer) {
   auto link = std::make_shared<PeerLink>(core_, peer, *this);
   links_[peer.get()] = link;
+  if (sessions_) sessions_->begin(peer->hello().incarnation, peer->session_key());
   log::info("peer up node={}", link->node());
   link->open(*channels_);
 }
@@ -57,6 +58,7 @@ void Node::Impl::on_down(control::Peer& peer, const Status& why) {
   const auto link = link_of(peer);
   if (!link) return;
   links_.erase(&peer);
+  if (sessions_) sessions_->end(peer.hello().incarnation);
   log::info("peer down node={} why=\"{}\"", link->node(), why.message());
   const Status lost(Code::kUnavailable,
                     "the connection to node " + link->node() + " ended: " + why.message());

@@ -84,6 +84,7 @@ class Process:
         self.pidfd = os.pidfd_open(self.pid)
         self.expected_to_end = False
         self.ready = None
+        self.token = (env or {}).get("BATON_TOKEN")
         self._problems = None  # once ended
 
     def wait_ready(self, seconds=20):
@@ -186,7 +187,7 @@ class Engine(Process):
         super().wait_ready(seconds)
         self.api = Api(self.ready["listen"], scaled(60))
         if "node_http" in self.ready:
-            self.node = Api(self.ready["node_http"], scaled(10))
+            self.node = Api(self.ready["node_http"], scaled(10), self.token)
         return self
 
     def complete(self, *arguments, **fields):

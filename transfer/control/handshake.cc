@@ -34,6 +34,14 @@ std::optional<Refuse> disagreement(const Hello& ours, const Hello& theirs) {
         "node " + ours.node +
             (self ? " has dialled itself" : " is the address of both nodes, here and there"));
   }
+  if (ours.has_token != theirs.has_token) {
+    const auto has = [](const Hello& hello) {
+      return hello.node + (hello.has_token ? " has a token" : " has none");
+    };
+    return refuse(RefuseReason::kAuthentication,
+                  has(ours) + " and " + has(theirs) +
+                      ": both need the same, in BATON_TOKEN or BATON_TOKEN_FILE");
+  }
   if (std::string text = ours.fingerprint.difference(theirs.fingerprint); !text.empty()) {
     return refuse(RefuseReason::kFingerprint, std::move(text));
   }
