@@ -17,7 +17,8 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS / "e2e"), str(TESTS / "hosts")]
 
 from baton import Baton, scaled  # noqa: E402
-from checks import Memory, check_metrics, check_outcomes, check_usage, wait_quiet  # noqa: E402
+from checks import (Memory, check_metrics, check_outcomes, check_usage,  # noqa: E402
+                    remember_metrics, wait_quiet)
 from faults import CLEAR_ERRORS  # noqa: E402
 from load import MAX_TOKENS, Load, prompts  # noqa: E402
 from plan import FAULTS, ROUTER, plan_round  # noqa: E402
@@ -86,12 +87,12 @@ class Chaos:
     def begin(self):
         """The first quiet, from which things are counted."""
         problems = self.quiet(random.Random(self.seed))
-        problems += check_usage(self.stage, self.memory)
-        return problems + check_metrics(self.stage, self.memory, [])
+        return problems + check_usage(self.stage, self.memory)
 
     def round(self, number):
         """(problems, what happened)"""
         plan = plan_round(self.seed, number, self.faults)
+        remember_metrics(self.stage, self.memory)
         load = Load(self.stage.router.api, self.expected, f"{self.seed} {number}",
                     plan.strikes(ROUTER, "kill", "terminate"), plan.load_s)
         began = time.monotonic()
@@ -110,7 +111,6 @@ class Chaos:
             problems += check_metrics(self.stage, self.memory, load.outcomes)
             problems += hand_off_again(self.stage, self.expected, random.Random(number))
             problems += wait_quiet(self.stage)
-            check_metrics(self.stage, self.memory, [])
         self.totals["rounds"] += 1
         self.totals["requests"] += len(load.outcomes)
         self.totals["events"] += sum("nothing to do" not in line for line in happened)
