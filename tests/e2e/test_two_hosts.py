@@ -253,8 +253,9 @@ def ends_of(engine):
 def test_nobody_is_there(baton, network, right, where):
     """A dead address, a wrong port, an address without a route: said by name, within the dial's
     deadline, and neither side's request suffers."""
-    prefiller, decoder = (engine_on(baton, host, role)
-                          for host, role in zip(network.hosts, ("prefill", "decode")))
+    prefiller = engine_on(baton, network.hosts[0], "prefill")
+    # Longer than a dial may take, so that the dial says what is wrong.
+    decoder = engine_on(baton, network.hosts[1], "decode", first_contact_ms=5000)
     nowhere = SimpleNamespace(ready={"node": where})
     prompt = prompt_of(200)
     before = prefiller.open_descriptors()
