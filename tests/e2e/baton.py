@@ -33,6 +33,7 @@ LAYERS, KV_HEADS, HEAD_DIM = (2, 2, 16) if SANITIZED else (4, 4, 16)
 KV_BYTES_PER_TOKEN = LAYERS * 2 * KV_HEADS * HEAD_DIM * 4  # all layers, K and V, float32
 
 ENGINE_DEFAULTS = {"model": MODEL, "block_tokens": 16, "chunk_tokens": 64, "kv_blocks": 512,
+                   "channel": CHANNEL,
                    "threads": 1}
 SANITIZER_REPORT = ("ERROR: AddressSanitizer", "WARNING: ThreadSanitizer", "LeakSanitizer",
                     "runtime error:")
@@ -83,6 +84,7 @@ class Process:
         self.pidfd = os.pidfd_open(self.pid)
         self.expected_to_end = False
         self.ready = None
+        self.token = (env or {}).get("BATON_TOKEN")
         self._problems = None  # once ended
 
     def wait_ready(self, seconds=20):
@@ -185,7 +187,7 @@ class Engine(Process):
         super().wait_ready(seconds)
         self.api = Api(self.ready["listen"], scaled(60))
         if "node_http" in self.ready:
-            self.node = Api(self.ready["node_http"], scaled(10))
+            self.node = Api(self.ready["node_http"], scaled(10), self.token)
         return self
 
     def complete(self, *arguments, **fields):
