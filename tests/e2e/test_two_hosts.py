@@ -27,7 +27,7 @@ WHY_NOT = why_no_hosts()
 pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=f"no hosts: {WHY_NOT}")
 
 # Beyond loopback a node lets in only who has the token.
-ENV = {"BATON_TOKEN": "of the tests of two hosts, 0123456789abcdef"}
+ENV = {"BATON_TOKEN": "of-the-tests-of-two-hosts-0123456789abcdef"}
 NOTICED_S = 1.0   # 4 missed heartbeats of 200 ms, and what looking costs
 DIAL_S = 2.0      # a peer that cannot be reached is given up
 STEP = 64         # tokens of a prefill step that can be held
