@@ -291,6 +291,8 @@ def keep_running(programs, router, engines, network):
     for program in [router, *engines["prefill"], *engines["decode"]]:
         address = program.addresses.get("node_http", program.addresses["listen"])
         print(f"  {program.name:10} http://{address}/metrics  log: {program.log_path}")
+    if network is not None:
+        print(f"\nThese pages want the header 'Authorization: Bearer {os.environ['BATON_TOKEN']}'.")
     print("\nCtrl-C stops everything.", flush=True)
     while True:
         programs.check_alive()

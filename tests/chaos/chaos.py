@@ -17,7 +17,8 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS / "e2e"), str(TESTS / "hosts")]
 
 from baton import Baton, scaled  # noqa: E402
-from checks import Memory, check_metrics, check_outcomes, check_usage, wait_quiet  # noqa: E402
+from checks import (Memory, check_metrics, check_outcomes, check_usage,  # noqa: E402
+                    remember_metrics, wait_quiet)
 from faults import CLEAR_ERRORS  # noqa: E402
 from load import MAX_TOKENS, Load, prompts  # noqa: E402
 from plan import FAULTS, ROUTER, plan_round  # noqa: E402
@@ -35,16 +36,14 @@ def expected_tokens(baton):
     return tokens
 
 
-def strike(stage, plan, began):
-    """Executes the events at their times; what was done and when, one line each."""
-    done = []
+def strike(stage, plan, began, happened):
+    """Executes the events at their times; tells `happened` what was done and when."""
     for event in plan.events:
         time.sleep(max(0.0, began + event.at - time.monotonic()))
         at = time.monotonic() - began
         did = getattr(stage, event.action)(event.target, event.argument)
-        done.append(f"{event}  at {at:.2f} s: {did or 'nothing to do'}")
+        happened.append(f"{event}  at {at:.2f} s: {did or 'nothing to do'}")
     time.sleep(max(0.0, began + plan.load_s - time.monotonic()))
-    return done
 
 
 def hand_off_again(stage, expected, rng):
@@ -66,13 +65,13 @@ def hand_off_again(stage, expected, rng):
 
 
 class Chaos:
-    def __init__(self, stage, expected, seed, faults):
+    def __init__(self, stage, expected, options, totals):
         self.stage = stage
         self.expected = expected
-        self.seed = seed
-        self.faults = faults
+        self.seed = options.seed
+        self.faults = options.faults
+        self.totals = totals
         self.memory = Memory()
-        self.totals = Counter()
 
     def quiet(self, rng):
         """Waits until it is quiet and leaves it quiet; what is wrong."""
@@ -86,31 +85,31 @@ class Chaos:
     def begin(self):
         """The first quiet, from which things are counted."""
         problems = self.quiet(random.Random(self.seed))
-        problems += check_usage(self.stage, self.memory)
-        return problems + check_metrics(self.stage, self.memory, [])
+        return problems + check_usage(self.stage, self.memory)
 
     def round(self, number):
         """(problems, what happened)"""
         plan = plan_round(self.seed, number, self.faults)
+        remember_metrics(self.stage, self.memory)
         load = Load(self.stage.router.api, self.expected, f"{self.seed} {number}",
                     plan.strikes(ROUTER, "kill", "terminate"), plan.load_s)
-        began = time.monotonic()
+        began, happened, problems = time.monotonic(), [], []
         load.start()
         try:
-            happened = strike(self.stage, plan, began)
-            mended = self.stage.mend()
+            strike(self.stage, plan, began, happened)
+            happened += [f"{plan.load_s:5.2f} s  mended: {what}" for what in self.stage.mend()]
+        except AssertionError as error:  # a process that does not end, or does not come back
+            problems.append(str(error))
         finally:
             load.finish()
-        happened += [f"{plan.load_s:5.2f} s  mended: {what}" for what in mended]
-        problems = self.stage.take_problems() + check_outcomes(load.outcomes)
-        if not any("ended by itself" in problem for problem in problems):
+        problems += self.stage.take_problems() + check_outcomes(load.outcomes)
+        if not problems:
             problems += wait_quiet(self.stage)
         if not problems:
             problems += check_usage(self.stage, self.memory)
             problems += check_metrics(self.stage, self.memory, load.outcomes)
             problems += hand_off_again(self.stage, self.expected, random.Random(number))
             problems += wait_quiet(self.stage)
-            check_metrics(self.stage, self.memory, [])
         self.totals["rounds"] += 1
         self.totals["requests"] += len(load.outcomes)
         self.totals["events"] += sum("nothing to do" not in line for line in happened)
@@ -136,37 +135,50 @@ def report(options, number, problems, happened, folder):
     print(f"  logs: {folder}", flush=True)
 
 
-def run(options, folder):
+def play(options, folder, totals):
+    """The rounds; how many failed. After one that failed everything is started afresh."""
     numbers = [options.only_round] if options.only_round else range(1, options.rounds + 1)
+    began, failed, expected = time.monotonic(), 0, None
+    baton = chaos = None
+
+    def end():
+        problems = baton.end()
+        for problem in problems:
+            print(f"chaos: at the end: {problem}")
+        return bool(problems)
     with own_network() as network:
-        baton = Baton(folder)
-        failed, began = [], time.monotonic()
         try:
-            expected = expected_tokens(baton)
-            chaos = Chaos(Stage(baton, network, options.channel, options.broken), expected,
-                          options.seed, options.faults)
-            problems = chaos.begin()
-            if problems:
-                report(options, 0, problems, [], folder)
-                return 1
             for number in numbers:
+                if chaos is None:
+                    if network is not None:
+                        network.run("nft", "flush ruleset; add table inet chaos")
+                    baton = Baton(folder)
+                    expected = expected or expected_tokens(baton)
+                    chaos = Chaos(Stage(baton, network, options), expected, options, totals)
+                    problems = chaos.begin()
+                    if problems:
+                        report(options, 0, problems, [], folder)
+                        return failed + 1
                 problems, happened = chaos.round(number)
                 if options.verbose:
                     print(f"round {number}: {time.monotonic() - began:.1f} s", *happened,
                           sep="\n    ", flush=True)
-                if problems:
-                    failed.append(number)
-                    report(options, number, problems, happened, folder)
-                    break
                 if number % 50 == 0:
                     print(f"chaos: {number} rounds, {time.monotonic() - began:.0f} s", flush=True)
+                if problems:
+                    failed += 1
+                    report(options, number, problems, happened, folder)
+                    if failed == options.failures:
+                        return failed
+                    end()
+                    chaos, baton, folder = None, None, folder / f"after-round-{number}"
+                    folder.mkdir()
         finally:
-            problems = baton.end()
-        for problem in problems:
-            print(f"chaos: at the end: {problem}")
-        print(f"chaos: seed {options.seed}, {time.monotonic() - began:.0f} s: " +
-              ", ".join(f"{name} {count}" for name, count in chaos.totals.items()))
-        return 1 if failed or problems else 0
+            if baton is not None and end() and not failed:
+                failed = 1
+            print(f"chaos: seed {options.seed}, {time.monotonic() - began:.0f} s: " +
+                  ", ".join(f"{name} {count}" for name, count in totals.items()), flush=True)
+    return failed
 
 
 def main():
@@ -174,6 +186,8 @@ def main():
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32),
                         help="of the rounds (drawn if not given, and printed)")
     parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--failures", type=int, default=1, metavar="N",
+                        help="go on, with new processes, until so many rounds have failed")
     parser.add_argument("--only-round", type=int, metavar="K", help="play that round alone")
     parser.add_argument("--faults", type=lambda text: text.split(","), default=list(FAULTS),
                         metavar="NAME,…", help=f"only these of {', '.join(FAULTS)}")
@@ -189,10 +203,10 @@ def main():
         parser.error(f"--faults: {', '.join(sorted(unknown))}: there are {', '.join(FAULTS)}")
     print(f"chaos: seed {options.seed}, pid {os.getpid()}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="baton-chaos-"))
-    code = run(options, folder)
-    if code == 0 and not options.keep_logs:
+    failed = play(options, folder, Counter())
+    if failed == 0 and not options.keep_logs:
         shutil.rmtree(folder)
-    return code
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ class Usage:
 class Memory:
     """What checks remember from round to round."""
     first: dict = field(default_factory=dict)    # pid: Usage in its first quiet
-    counted: dict = field(default_factory=dict)  # pid: Metrics after the round before
+    counted: dict = field(default_factory=dict)  # pid: Metrics when the round began
 
 
 def wait_quiet(stage):
@@ -84,14 +84,14 @@ def check_usage(stage, memory):
     return problems
 
 
+def remember_metrics(stage, memory):
+    memory.counted = {process.pid: process.metrics() for process in stage.processes.values()}
+
+
 def check_metrics(stage, memory, outcomes):
-    """Counters add up over the round: for processes that lived all through it."""
-    before, memory.counted = memory.counted, {}
-    grown = {}
-    for name, process in stage.processes.items():
-        metrics = memory.counted[process.pid] = process.metrics()
-        if process.pid in before:
-            grown[name] = Growth(before[process.pid], metrics)
+    """Counters add up since remember_metrics(): for processes that have lived all the time."""
+    grown = {name: Growth(memory.counted[process.pid], process.metrics())
+             for name, process in stage.processes.items() if process.pid in memory.counted}
     problems = []
     if ROUTER in grown:
         problems += check_router_metrics(grown[ROUTER], outcomes)
@@ -112,7 +112,9 @@ class Growth:
         self.before, self.after = before, after
 
     def __call__(self, name, **labels):
-        return self.after.value(name, **labels) - self.before.value(name, **labels)
+        # A router that has served nobody yet does not show the family.
+        before = self.before.value(name, **labels) if name in self.before.names() else 0
+        return self.after.value(name, **labels) - before
 
     def ends(self):
         """Of handoffs, by how."""

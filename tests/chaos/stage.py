@@ -3,7 +3,7 @@
 import os
 from contextlib import contextmanager
 
-from baton import LAYERS, wait_for
+from baton import LAYERS, scaled, wait_for
 from hosts import Namespace
 
 from load import BUDGET_S
@@ -41,12 +41,13 @@ class Stage:
     """Names to processes. A process that comes back has the same addresses and a new log. Confined
     to the thread that made it: what that starts dies with it."""
 
-    def __init__(self, baton, network, channel=None, broken=None):
-        """`broken`: a fault of every decoder (tests/fakes/faults.h) that the checks must find."""
+    def __init__(self, baton, network, options):
+        """`options.broken`: a fault of every decoder (tests/fakes/faults.h) that the checks must
+        find; `options.channel`: a value of --channel, or None."""
         self.baton = baton
         self.network = network
-        self.channel = {} if channel is None else {"channel": channel}
-        self.broken = broken
+        self.channel = {} if options.channel is None else {"channel": options.channel}
+        self.broken = options.broken
         self.processes = {}
         self.lives = dict.fromkeys((ROUTER, *ENGINES), 0)
         self.problems = []  # of processes that have ended
@@ -194,7 +195,7 @@ class Stage:
         process = self.processes[target]
         killed = process.exit_code == -9
         if not killed:
-            wait_for(lambda: not process.alive, 10, f"{process.name} ends after SIGTERM")
+            wait_for(lambda: not process.alive, scaled(10), f"{process.name} ends after SIGTERM")
             if process.exit_code != 0:
                 self.problems.append(f"{process.name}: exit code {process.exit_code} after SIGTERM")
         self.problems += process.end()
