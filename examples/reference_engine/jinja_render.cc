@@ -79,6 +79,8 @@ bool equal(const Value& a, const Value& b) {
 namespace {
 
 constexpr size_t kMaxOutput = size_t{16} << 20;
+// Of all loops together; loops over messages within each other need not print anything.
+constexpr size_t kMaxRounds = 100'000;
 
 class Renderer {
  public:
@@ -132,6 +134,7 @@ class Renderer {
     }
     const auto size = static_cast<int64_t>((*list)->size());
     for (int64_t i = 0; i < size; ++i) {
+      if (++rounds_ > kMaxRounds) return error_at(node.line, "more than 100,000 loop rounds");
       const auto loop = std::make_shared<Dict>();
       *loop = {{"index0", {i}},
                {"index", {i + 1}},
@@ -350,6 +353,7 @@ class Renderer {
   }
 
   std::vector<Dict> scopes_;
+  size_t rounds_ = 0;
 };
 
 }  // namespace

@@ -9,6 +9,9 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kMaxStops = 16;
+// What walks over a value by recursion (copying and printing do) must not need more stack than
+// there is. Honest requests nest a dozen levels.
+constexpr int kMaxNesting = 128;
 constexpr uint64_t kMaxCount = std::numeric_limits<int32_t>::max();
 constexpr uint64_t kMaxBudgetMs = 24ull * 3600 * 1000;
 
@@ -280,8 +283,13 @@ ApiRequest read_request(const json& body, bool chat) {
 }  // namespace
 
 std::variant<ApiRequest, ApiError> parse_api_request(std::string_view body, bool chat) {
+  const auto bound_nesting = [](int depth, json::parse_event_t, json&) {
+    if (depth > kMaxNesting)
+      reject("", "the body is nested more than " + std::to_string(kMaxNesting) + " deep");
+    return true;
+  };
   try {
-    return read_request(json::parse(body), chat);
+    return read_request(json::parse(body, bound_nesting), chat);
   } catch (const Rejected& rejected) {
     return rejected.error;
   } catch (const json::parse_error& error) {

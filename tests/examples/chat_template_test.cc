@@ -127,5 +127,13 @@ TEST(ChatTemplateTest, BoundsWhatATemplateCanProduce) {
   EXPECT_THAT(render(source, {}).status().message(), HasSubstr("16 MiB"));
 }
 
+TEST(ChatTemplateTest, BoundsHowOftenALoopRuns) {
+  std::string source;
+  for (int i = 0; i < 40; ++i) source += "{% for m in messages %}";
+  for (int i = 0; i < 40; ++i) source += "{% endfor %}";
+  EXPECT_THAT(render(source, {{"user", "a"}, {"user", "b"}}).status().message(),
+              HasSubstr("100,000 loop rounds"));
+}
+
 }  // namespace
 }  // namespace baton::reference

@@ -1,5 +1,6 @@
 #include "examples/reference_engine/openai_request.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -174,6 +175,20 @@ constexpr Bad kBad[] = {
 };
 INSTANTIATE_TEST_SUITE_P(ApiRequest, BadRequest, testing::ValuesIn(kBad),
                          [](const auto& info) { return info.param.name; });
+
+TEST(ApiRequest, RefusesWhatIsNestedSoDeepThatReadingItWouldNeedAllStack) {
+  const auto nested = [](size_t levels) {
+    return R"({"prompt": [1, )" + std::string(levels, '[') + std::string(levels, ']') + "]}";
+  };
+  for (const size_t levels : {200, 1'000'000}) {
+    const auto parsed = parse_api_request(nested(levels), false);
+    const ApiError* error = std::get_if<ApiError>(&parsed);
+    ASSERT_NE(error, nullptr);
+    EXPECT_THAT(error->message, testing::HasSubstr("128 deep"));
+  }
+  const auto parsed = parse_api_request(nested(100), false);
+  EXPECT_THAT(std::get<ApiError>(parsed).message, testing::HasSubstr("no token id"));
+}
 
 TEST(ApiError, KeepsItsShapeWhateverTheTextIs) {
   const auto json = nlohmann::json::parse(ApiError{.message = "bad \xff byte"}.json());

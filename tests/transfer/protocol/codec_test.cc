@@ -112,10 +112,15 @@ TEST(Codec, BoundsHoldInBothDirections) {
   hello.local_socket = std::string(108, 's');
   Hello hello_model;
   hello_model.fingerprint.model = std::string(kMaxText + 1, 'm');
+  Hello hello_address, hello_transports;
+  hello_address.ucx_address = std::string(kMaxUcxAddress + 1, 'a');
+  hello_transports.ucx_transports = std::string(kMaxText + 1, 't');
   const struct {
     Message message;
     const char* text;
   } rows[] = {
+      {hello_address, "ucx_address: 8193, expected 0 to 8192"},
+      {hello_transports, "ucx_transports: 1025, expected 0 to 1024"},
       {hello, "local_socket: 108, expected 0 to 107"},
       {hello_model, "model: 1025, expected 0 to 1024"},
       {offer, "1 keys for 2 chunks"},
@@ -147,6 +152,10 @@ TEST(Codec, BoundsHoldInBothDirections) {
     for (const int value : values) frame[kFrameHeaderBytes + at++] = static_cast<std::byte>(value);
     return decode_frame(frame).status().message();
   };
+  // An empty HELLO ends with the lengths of the two texts, has_token u8 and the challenge.
+  const size_t hello_end = encode(Hello{})->size() - kFrameHeaderBytes - 1 - 32;
+  EXPECT_THAT(spoil(Hello{}, hello_end - 8, {1, 0x20}), HasSubstr("ucx_address: 8193"));
+  EXPECT_THAT(spoil(Hello{}, hello_end - 4, {1, 4}), HasSubstr("ucx_transports: 1025"));
   EXPECT_THAT(spoil(Refuse{h, RefuseReason::kKeys, ""}, 20, {16}), HasSubstr("reason: 16"));
   EXPECT_THAT(spoil(Refuse{h, RefuseReason::kKeys, ""}, 20, {0}), HasSubstr("reason: 0"));
   EXPECT_THAT(spoil(Sent{h, 1, true}, 28, {2}), HasSubstr("all: 2, expected 0 to 1"));
@@ -165,6 +174,22 @@ TEST(Codec, ACountWithoutItsElementsIsRefusedBeforeAnythingIsAllocated) {
   const auto decoded = decode_frame(frame);
   ASSERT_FALSE(decoded.ok());
   EXPECT_THAT(decoded.status().message(), HasSubstr("65535 elements, 0 bytes are left"));
+}
+
+// A stranger's frame may have 16 KiB (control/connection.cc), and this must fit.
+TEST(Codec, AHelloWithEveryTextAtItsBoundFitsAStrangersFrame) {
+  const std::string text(kMaxText, 't');
+  Hello hello;
+  hello.node = hello.ucx_transports = text;
+  hello.fingerprint.model = hello.fingerprint.dtype = text;
+  hello.fingerprint.rope = hello.fingerprint.opaque_layout = text;
+  hello.local_socket = std::string(107, 's');
+  hello.tcp_port = 65'535;
+  hello.ucx_address = std::string(kMaxUcxAddress, '\0');
+  const auto frame = encode(hello);
+  ASSERT_TRUE(frame.ok()) << frame.status().to_string();
+  EXPECT_LE(frame->size() - kFrameHeaderBytes, 16u << 10);
+  EXPECT_TRUE(*decode_frame(*frame) == Message(hello));
 }
 
 TEST(Codec, TheLargestOfferAndAckFitAFrame) {
