@@ -26,6 +26,7 @@ namespace baton {
 
 class Channel;
 class ChannelEvents;
+class Timeline;
 
 // The engine's KV memory: where each layer's blocks lie. The memory is the engine's and outlives
 // the node.
@@ -71,6 +72,7 @@ struct NodeConfig {
   protocol::SenderConfig sender;
   protocol::ReceiverConfig receiver;
   NodeSeams seams;
+  Timeline* timeline = nullptr;  // records what the handoffs do (timeline.h); outlives the node
 };
 
 class Node {

@@ -98,6 +98,8 @@ void Receiving::copied(const SegmentHeader& header, Checksum checksum, Duration 
   core_.node_metrics.copied(NodeMetrics::Copy::kScatter, header.bytes);
   const bool verified = checksum == header.checksum;
   const protocol::SegmentId id = machine_.segments().id(header.segment);
+  core_.record(TimelineEvent::Stage::kVerifyScatter, machine_.handoff(), id.chunk, id.layer,
+               header.bytes, now() - took);
   if (!verified) {
     core_.node_metrics.checksum_failure("handoff");
     log::warn("a segment does not verify handoff={} chunk={} layer={}",

@@ -23,6 +23,8 @@ bool Sending::publish_next(Channel& channel) {
   transport_ = channel.transport();
   ChunkWork& chunk = chunks_[*segment / layers()];
   const uint32_t layer = *segment % layers();
+  core_.record(TimelineEvent::Stage::kSend, request_.handoff, *segment / layers(), layer,
+               chunk.segment_bytes, now());
   if (!chunk.slot) return publish_from_blocks(channel, *segment, chunk, layer);
   return publish_from_slot(channel, *segment, chunk, layer);
 }
@@ -72,6 +74,8 @@ void Sending::staged(uint32_t segment, Checksum checksum, Staging staging, TimeP
   --staging_gathers_;
   gather_time_ += now() - began;
   const uint64_t bytes = chunks_[segment / layers()].segment_bytes;
+  core_.record(TimelineEvent::Stage::kGather, request_.handoff, segment / layers(),
+               segment % layers(), bytes, began);
   core_.node_metrics.copied(NodeMetrics::Copy::kGather, bytes);
   Effects effects;
   Status status;
