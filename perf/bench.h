@@ -16,7 +16,6 @@ namespace baton::bench {
 struct Common {
   bool json = false;
   uint32_t samples = 0;  // 0: the question's own number
-  std::string model;     // sizes; empty: the question's own
   // Test seam: this many-th (from 1) verified result is wrong, to see that the program says so.
   uint32_t corrupt = 0;
 
@@ -37,7 +36,12 @@ struct Question {
   std::function<Status(Run&)> answer;
 };
 
+Question add_handoff(CLI::App& app);
 Question add_keys(CLI::App& app);
 Question add_kernels(CLI::App& app);
+Question add_latency(CLI::App& app);
+Question add_many(CLI::App& app);
+Question add_pipeline(CLI::App& app);
+Question add_checksum(CLI::App& app);
 
 }  // namespace baton::bench

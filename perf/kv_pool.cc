@@ -65,6 +65,11 @@ void KvPool::fill() {
 
 void KvPool::poison() { std::memset(data_, 0xdb, bytes_); }
 
+void KvPool::poison(std::span<const uint32_t> blocks) {
+  for (uint32_t l = 0; l < layers_; ++l)
+    for (const uint32_t b : blocks) std::memset(block(l, b), 0xdb, block_bytes());
+}
+
 uint64_t KvPool::wrong_words(std::span<const uint32_t> from, std::span<const uint32_t> to) const {
   const size_t block_words = block_bytes() / sizeof(uint64_t);
   uint64_t wrong = 0;

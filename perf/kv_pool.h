@@ -17,6 +17,20 @@ namespace baton::bench {
 // [0, blocks) in an order that depends on `seed` alone.
 std::vector<uint32_t> shuffled_blocks(uint32_t blocks, uint64_t seed);
 
+// Remembers the order that was asked for last.
+class BlockOrder {
+ public:
+  const std::vector<uint32_t>& get(uint32_t blocks, uint64_t seed) {
+    if (order_.size() != blocks || seed_ != seed) order_ = shuffled_blocks(blocks, seed);
+    seed_ = seed;
+    return order_;
+  }
+
+ private:
+  std::vector<uint32_t> order_;
+  uint64_t seed_ = 0;
+};
+
 class KvPool {
  public:
   // Maps, pre-faults and poisons. kResourceExhausted where the memory is not to be had,
@@ -39,6 +53,7 @@ class KvPool {
   // Every word says which one of the pool it is.
   void fill();
   void poison();
+  void poison(std::span<const uint32_t> blocks);
   // Blocks here must be what fill() wrote into blocks of a pool of the same shape: block `to[i]`
   // here is block `from[i]` there, in all layers. Returns the number of words that are not.
   uint64_t wrong_words(std::span<const uint32_t> from, std::span<const uint32_t> to) const;

@@ -83,7 +83,9 @@ Json to_json(const Line& line) {
   out["goodput_GBps"] = rate(line, ours);
   out["reference"] = line.reference;
   out["reference_GBps"] = rate(line, median(line.against));
-  out["ratio"] = rounded(median(line.against) / ours);
+  out["ratio"] =
+      rounded(line.at == 0.5 ? median(line.against) / ours
+                             : quantile(line.against, line.at) / quantile(line.ours, line.at));
   out["median_ms"] = rounded(ours * 1e3);
   out["p95_ms"] = rounded(quantile(line.ours, 0.95) * 1e3);
   out["p99_ms"] = line.ours.size() >= kEnoughForP99 ? Json(rounded(quantile(line.ours, 0.99) * 1e3))

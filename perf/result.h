@@ -20,6 +20,7 @@ struct Line {
   std::string reference;          // what it was measured against, in words
   Series ours;
   Series against;     // the reference's
+  double at = 0.5;    // the quantile that `ratio` compares
   std::string blame;  // the stage that bounded it; empty: does not apply
   Json also = Json::object();
 };
