@@ -3,26 +3,6 @@
 #include "transfer/node_impl.h"
 
 namespace baton {
-namespace {
-
-DecodeSession::State session_state(LoadState state) {
-  switch (state) {
-    case LoadState::kWaiting:
-      return DecodeSession::State::kWaiting;
-    case LoadState::kOffered:
-      return DecodeSession::State::kOffered;
-    case LoadState::kLoading:
-      return DecodeSession::State::kLoading;
-    case LoadState::kLoaded:
-      return DecodeSession::State::kLoaded;
-    case LoadState::kFailed:
-      return DecodeSession::State::kFailed;
-  }
-  return DecodeSession::State::kFailed;
-}
-
-}  // namespace
-
 DecodeSession::DecodeSession(std::shared_ptr<ReceiveFeed> feed) : feed_(std::move(feed)) {}
 
 DecodeSession::~DecodeSession() { feed_->abort("the session was dropped"); }
@@ -58,10 +38,7 @@ Result<std::unique_ptr<DecodeSession>> DecodeSession::create(Node& node, DecodeR
   return std::unique_ptr<DecodeSession>(new DecodeSession(std::move(feed)));
 }
 
-DecodeSession::Poll DecodeSession::poll() const {
-  ReceiveFeed::View view = feed_->view();
-  return {session_state(view.state), view.tokens, std::move(view.why)};
-}
+DecodeSession::Poll DecodeSession::poll() const { return feed_->view(); }
 void DecodeSession::accept(std::span<const uint32_t> blocks, uint32_t held_tokens) {
   feed_->accept(blocks, held_tokens);
 }

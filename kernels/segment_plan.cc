@@ -62,4 +62,16 @@ SegmentPlan make_plan(const KvSegment& segment, PayloadOrder order, uint32_t fir
   return plan;
 }
 
+bool in_long_runs(const KvSegment& segment, PayloadOrder order) {
+  constexpr uint64_t kFew = 8;
+  const SegmentPlan plan = make_plan(segment, order, 0);
+  uint64_t runs = 0;
+  bool gaps = false;
+  for_each_run(plan, segment.base, segment.blocks, [&](const Run& run) {
+    ++runs;
+    gaps = gaps || run.at == nullptr;
+  });
+  return !gaps && (runs <= kFew || plan.bytes() >= runs * kLongRunBytes);
+}
+
 }  // namespace baton

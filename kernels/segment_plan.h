@@ -47,6 +47,11 @@ struct SegmentPlan {
 // (CHECK).
 SegmentPlan make_plan(const KvSegment& segment, PayloadOrder order, uint32_t first_token);
 
+// Whether a payload's bytes lie in runs so long that a system call which takes a list of them costs
+// no more than their copy: at least kLongRunBytes on the average, or few, and none without a place.
+inline constexpr uint64_t kLongRunBytes = 512;
+bool in_long_runs(const KvSegment& segment, PayloadOrder order);
+
 // A run of payload bytes that lie side by side in one block.
 struct Run {
   std::byte* at;  // null: bytes with no place in the blocks (zeros in, skipped out)

@@ -55,6 +55,8 @@ Result<std::unique_ptr<Side>> Side::create(const Spec& spec, bool sends) {
   if (sends) side->pool_->fill();
   NodeConfig config;
   config.listen.host = spec.host;
+  // Beyond loopback it was asked for (--serve --insecure).
+  config.insecure = !config.listen.is_loopback();
   config.fingerprint = {.model = "baton-bench", .dtype = "bytes", .layers = spec.layers};
   if (layout.opaque()) config.fingerprint.opaque_layout = "bench";
   config.chunk_tokens = spec.chunk_tokens();

@@ -2,6 +2,7 @@
 
 #include "router/front_end.h"
 #include "router/http/server.h"
+#include "transfer/base/log.h"
 
 namespace baton::router {
 namespace {
@@ -19,6 +20,17 @@ http::ServerConfig server_config(const RouterConfig& config) {
   server.max_connections = config.max_connections;
   server.error_body = transport_error_body;
   return server;
+}
+
+// The one thing that such a deployment lacks shows only when a prefiller fails.
+void warn_of_deaf_decoders(const RouterConfig& config) {
+  for (const InstanceConfig& decoder : config.decoders) {
+    if (decoder.node_http) continue;
+    log::warn(
+        "decoder url={} was given without @NODE_HTTP: it cannot be told that a prefiller failed, "
+        "and finds out at its first-contact or progress deadline",
+        decoder.url.to_string());
+  }
 }
 
 }  // namespace
@@ -55,6 +67,7 @@ Result<std::unique_ptr<Router>> Router::create(RouterConfig config) {
       [&front_end](std::shared_ptr<http::Exchange> e) { front_end.handle(std::move(e)); });
   if (!server.ok()) return server.status();
   impl->server = std::move(server).value();
+  warn_of_deaf_decoders(impl->config);
   return std::unique_ptr<Router>(new Router(std::move(impl)));
 }
 

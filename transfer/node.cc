@@ -4,12 +4,14 @@
 #include <nlohmann/json.hpp>
 
 #include "transfer/base/log.h"
+#include "transfer/base/text.h"
 #include "transfer/node_impl.h"
+#include "transfer/tcp/tcp_endpoint.h"
 
 namespace baton {
 namespace {
 
-std::string number(uint64_t n) { return std::to_string(n); }
+std::string milliseconds(Duration d) { return number(static_cast<uint64_t>(to_ms(d))) + " ms"; }
 
 Status check(const NodeConfig& config) {
   const auto bad = [](const std::string& text) { return Status(Code::kInvalidArgument, text); };
@@ -29,14 +31,22 @@ Status check(const NodeConfig& config) {
   if (config.window_bytes < segment)
     return bad("window_bytes is " + number(config.window_bytes) +
                ": expected at least one segment, " + number(segment));
+  const protocol::SenderConfig& sender = config.sender;
+  const protocol::ReceiverConfig& receiver = config.receiver;
+  if (sender.accept_deadline <= receiver.record_ttl + receiver.accept_deadline)
+    return bad("sender.accept_deadline is " + milliseconds(sender.accept_deadline) +
+               ": expected more than receiver.record_ttl and accept_deadline together, " +
+               milliseconds(receiver.record_ttl + receiver.accept_deadline) +
+               ", or no peer could refuse for its engine in time");
   if (config.transit_bytes < segment)
     return bad("transit_bytes is " + number(config.transit_bytes) +
                ": expected at least one segment, " + number(segment));
-  // Whoever can connect can ask for KV, and nobody is known by a token yet.
-  for (const HostPort& address : {config.listen, config.http.value_or(config.listen)})
-    if (!address.is_loopback())
-      return bad("the address is " + address.to_string() +
-                 ": expected loopback, because peers are not authenticated yet");
+  // Whoever is let in can ask for KV.
+  const bool asks = config.token.present();
+  BATON_RETURN_IF_ERROR(
+      check_exposure("--node", config.listen, asks || config.control.tls.any(), config.insecure));
+  if (config.http)
+    BATON_RETURN_IF_ERROR(check_exposure("--node-http", *config.http, asks, config.insecure));
   const uint64_t chunk = segment * kv.layer_base.size();
   if (config.retained_bytes != 0 && config.retained_bytes < chunk)
     return bad("retained_bytes is " + number(config.retained_bytes) +
@@ -60,6 +70,7 @@ Result<std::unique_ptr<Node>> Node::create(NodeConfig config) {
 }
 
 HostPort Node::address() const { return impl_->address(); }
+const std::string& Node::advertised() const { return impl_->advertised(); }
 std::optional<HostPort> Node::http_address() const { return impl_->http_address(); }
 const NodeConfig& Node::config() const { return impl_->core().config; }
 Metrics& Node::metrics() { return impl_->metrics(); }
@@ -98,9 +109,21 @@ Status Node::Impl::open_endpoints(ChannelIdentity identity) {
   const NodeConfig& config = core_.config;
   memory_ = ChannelMemory::create(core_.io, core_.transit, core_.retained);
   std::vector<std::unique_ptr<ChannelEndpoint>> endpoints;
-  BATON_ASSIGN_OR_RETURN(auto local,
-                         local::LocalEndpoint::create(core_.io, config.local, identity, memory_));
-  endpoints.push_back(std::move(local));
+  const auto used = [&](ChannelChoice kind) {
+    return config.channel == ChannelChoice::kAuto || config.channel == kind;
+  };
+  // In the order of the table in channels.h.
+  if (used(ChannelChoice::kLocal)) {
+    BATON_ASSIGN_OR_RETURN(auto local,
+                           local::LocalEndpoint::create(core_.io, config.local, identity, memory_));
+    endpoints.push_back(std::move(local));
+  }
+  if (used(ChannelChoice::kTcp)) {
+    BATON_ASSIGN_OR_RETURN(
+        auto tcp,
+        tcp::TcpEndpoint::create(core_.io, config.tcp, config.listen.host, identity, memory_));
+    endpoints.push_back(std::move(tcp));
+  }
   channels_ = std::make_unique<Channels>(identity, std::move(endpoints));
   return ok_status();
 }
@@ -111,7 +134,9 @@ Status Node::Impl::start() {
   core_.copier = make_host_copier(core_.io);
   if (config.seams.copier) core_.copier = config.seams.copier(std::move(core_.copier));
   const Incarnation self = Incarnation::random();
-  BATON_RETURN_IF_ERROR(open_endpoints({self, random_u64()}));
+  if (config.token.present() || config.control.tls.any())
+    sessions_ = std::make_shared<ChannelSessions>();
+  BATON_RETURN_IF_ERROR(open_endpoints({self, random_u64(), sessions_}));
   protocol::Hello hello;
   hello.incarnation = self;
   hello.fingerprint = config.fingerprint;
@@ -121,6 +146,7 @@ Status Node::Impl::start() {
   channels_->describe(hello);
   control::ControlConfig control = config.control;
   control.listen = config.listen;
+  control.token = config.token;
   BATON_ASSIGN_OR_RETURN(control_, control::ControlPlane::create(
                                        core_.io, control, std::move(hello), *this, core_.metrics));
   if (config.http) {
@@ -133,12 +159,24 @@ Status Node::Impl::start() {
     handlers.fail = [this](const HandoffId& id, uint32_t attempt, const std::string& reason) {
       fail(id, attempt, reason);
     };
-    BATON_ASSIGN_OR_RETURN(http_, NodeHttp::create(*config.http, std::move(handlers)));
+    BATON_ASSIGN_OR_RETURN(http_,
+                           NodeHttp::create(*config.http, config.token, std::move(handlers)));
   }
+  const bool exposed = !config.listen.is_loopback() || (config.http && !config.http->is_loopback());
+  const bool tls = config.control.tls.any();
+  if (exposed && !config.token.present() && !tls)
+    log::warn("insecure: other hosts can reach this node, and nobody is asked who they are");
+  if (config.token.weak())
+    log::warn("the token has fewer than {} characters: whoever overhears a connection can guess it",
+              Token::kStrongBytes);
   thread_ = std::thread([this] { core_.io.run(); });
-  log::info("node up address={} fingerprint_model={} chunk_tokens={} retained_slots={}",
-            address().to_string(), config.fingerprint.model, config.chunk_tokens,
-            core_.retained ? core_.retained->counts().total : 0);
+  log::info(
+      "node up address={} advertised={} authentication={} fingerprint_model={} chunk_tokens={} "
+      "retained_slots={}",
+      address().to_string(), advertised(),
+      config.token.present() ? (tls ? "token,tls" : "token") : (tls ? "tls" : "none"),
+      config.fingerprint.model, config.chunk_tokens,
+      core_.retained ? core_.retained->counts().total : 0);
   return ok_status();
 }
 

@@ -21,6 +21,7 @@
 #include "transfer/local/local_endpoint.h"
 #include "transfer/protocol/receiver_handoff.h"
 #include "transfer/protocol/sender_handoff.h"
+#include "transfer/tcp/tcp_config.h"
 
 namespace baton {
 
@@ -69,8 +70,11 @@ struct NodeConfig {
   control::ControlConfig control;  // its `listen` is taken from above
   ChannelChoice channel = ChannelChoice::kAuto;
   local::LocalConfig local;
+  tcp::TcpConfig tcp;
   protocol::SenderConfig sender;
   protocol::ReceiverConfig receiver;
+  Token token;            // that peers and the HTTP endpoint ask for
+  bool insecure = false;  // listen beyond loopback without one
   NodeSeams seams;
   Timeline* timeline = nullptr;  // records what the handoffs do (timeline.h); outlives the node
 };
@@ -86,6 +90,7 @@ class Node {
   Node& operator=(const Node&) = delete;
 
   HostPort address() const;                      // control, bound
+  const std::string& advertised() const;         // what peers dial
   std::optional<HostPort> http_address() const;  // bound
   const NodeConfig& config() const;
   // For the engine's own counters too: one /metrics a process. Thread-safe.

@@ -20,7 +20,7 @@
 
 namespace baton {
 
-class Node::Impl final : public control::PeerEvents {
+class Node::Impl final : public control::PeerEvents, public SegmentOwner {
  public:
   static Result<std::unique_ptr<Impl>> create(NodeConfig config);
   ~Impl() override;
@@ -28,6 +28,7 @@ class Node::Impl final : public control::PeerEvents {
   const NodeCore& core() const { return core_; }
   Metrics& metrics() { return core_.metrics; }
   HostPort address() const { return control_->address(); }
+  const std::string& advertised() const { return control_->hello().node; }
   std::optional<HostPort> http_address() const;
 
   // A prefill session's handoff; `peer` empty: two-step flow. `feed`'s wake must post on_feed().
@@ -52,6 +53,13 @@ class Node::Impl final : public control::PeerEvents {
   void on_resumed(control::Peer& peer) override;
   void on_down(control::Peer& peer, const Status& why) override;
 
+  // --- SegmentOwner
+  std::variant<ChannelEvents::Otherwise, SegmentPlace> place(PeerLink& link,
+                                                             const SegmentHeader& header) override;
+  void on_placed(PeerLink& link, const SegmentHeader& header,
+                 const Result<Checksum>& checksum) override;
+  void on_segment(PeerLink& link, const SegmentHeader& header, ReceivedBytes payload) override;
+
  private:
   explicit Impl(NodeConfig config);
   Status start();
@@ -61,7 +69,7 @@ class Node::Impl final : public control::PeerEvents {
   void begin_stop();
   void connect(const HostPort& peer, std::function<void(Result<std::shared_ptr<PeerLink>>)> done);
   std::shared_ptr<PeerLink> link_of(control::Peer& peer);
-  void on_segment(PeerLink& link, const SegmentHeader& header, ReceivedBytes payload);
+  std::shared_ptr<Receiving> receiving_of(const PeerLink& link, const HandoffAttempt& handoff);
   void on_sender_message(const std::shared_ptr<PeerLink>& link, const protocol::Message& message,
                          const HandoffAttempt& handoff);
   void on_new_receiving(const std::shared_ptr<PeerLink>& link, const protocol::Message& message,
@@ -76,6 +84,7 @@ class Node::Impl final : public control::PeerEvents {
 
   NodeCore core_;
   ChannelMemory memory_;
+  std::shared_ptr<ChannelSessions> sessions_;  // null: neither token nor TLS
   std::unique_ptr<Channels> channels_;
   std::unique_ptr<control::ControlPlane> control_;
   std::unique_ptr<NodeHttp> http_;

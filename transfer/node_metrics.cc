@@ -25,6 +25,10 @@ const char* copy_name(NodeMetrics::Copy why) {
   switch (why) {
     case NodeMetrics::Copy::kGather:
       return "gather";
+    case NodeMetrics::Copy::kSentFromBlocks:
+      return "sent_from_blocks";
+    case NodeMetrics::Copy::kReceivedIntoBlocks:
+      return "received_into_blocks";
     case NodeMetrics::Copy::kScatter:
       return "scatter";
     case NodeMetrics::Copy::kTierLoad:
@@ -39,26 +43,53 @@ const char* copy_name(NodeMetrics::Copy why) {
 
 NodeMetrics::NodeMetrics(Metrics& registry)
     : registry_(registry),
-      bytes_(registry.counter("baton_handoff_bytes_total", "Payload bytes of ended handoffs.")) {
-  // Present from the start, so that a rate over them is right.
-  for (const Copy why : {Copy::kGather, Copy::kScatter, Copy::kTierLoad, Copy::kRetainReceived})
+      bytes_(registry.counter("baton_handoff_bytes_total", "Payload bytes of ended handoffs.")),
+      retain_skipped_(registry.counter("baton_retain_skipped_total",
+                                       "Chunks not retained because no slot was free.")) {
+  // All families are there from the start, so that a rate over them is right, and who asks for a
+  // name that does not exist can tell.
+  using protocol::End;
+  for (const End end :
+       {End::kCommitted, End::kRefused, End::kCancelled, End::kExpired, End::kFailed})
+    ended(end, "");
+  for (const Stage stage : {Stage::kQueued, Stage::kOffer, Stage::kWaitCompute, Stage::kGather,
+                            Stage::kSend, Stage::kVerifyScatter})
+    seconds(stage);
+  for (const Copy why : {Copy::kGather, Copy::kScatter, Copy::kSentFromBlocks,
+                         Copy::kReceivedIntoBlocks, Copy::kTierLoad, Copy::kRetainReceived})
     copied(why, 0);
+  for (const char* where : {"handoff", "host", "retain"}) checksum_failures(where);
+  for (const char* why : {"size", "duplicate", "unwanted", "unknown_handoff"}) dropped(why);
+}
+
+prometheus::Counter& NodeMetrics::ended(protocol::End end, const std::string& transport) {
+  return registry_.counter(
+      "baton_handoffs_total", "Handoffs by how they ended on this side.",
+      {{"end", protocol::end_name(end)}, {"channel", transport.empty() ? "none" : transport}});
+}
+
+prometheus::Histogram& NodeMetrics::seconds(Stage stage) {
+  return registry_.histogram("baton_handoff_seconds", "Time of a handoff's stages.",
+                             {{"stage", stage_name(stage)}}, Metrics::seconds_buckets());
+}
+
+prometheus::Counter& NodeMetrics::checksum_failures(const char* where) {
+  return registry_.counter("baton_checksum_failures_total", "Segments whose bytes did not verify.",
+                           {{"where", where}});
+}
+
+prometheus::Counter& NodeMetrics::dropped(const char* why) {
+  return registry_.counter("baton_segments_dropped_total",
+                           "Segments that came but were not wanted.", {{"why", why}});
 }
 
 void NodeMetrics::handoff_ended(protocol::End end, const std::string& transport, uint64_t bytes) {
-  registry_
-      .counter(
-          "baton_handoffs_total", "Handoffs by how they ended on this side.",
-          {{"end", protocol::end_name(end)}, {"channel", transport.empty() ? "none" : transport}})
-      .Increment();
+  ended(end, transport).Increment();
   bytes_.Increment(static_cast<double>(bytes));
 }
 
-void NodeMetrics::stage(Stage stage, double seconds) {
-  registry_
-      .histogram("baton_handoff_seconds", "Time of a handoff's stages.",
-                 {{"stage", stage_name(stage)}}, Metrics::seconds_buckets())
-      .Observe(seconds);
+void NodeMetrics::stage(Stage stage, double seconds_taken) {
+  seconds(stage).Observe(seconds_taken);
 }
 
 void NodeMetrics::copied(Copy why, uint64_t bytes) {
@@ -68,24 +99,11 @@ void NodeMetrics::copied(Copy why, uint64_t bytes) {
       .Increment(static_cast<double>(bytes));
 }
 
-void NodeMetrics::checksum_failure(const char* where) {
-  registry_
-      .counter("baton_checksum_failures_total", "Segments whose bytes did not verify.",
-               {{"where", where}})
-      .Increment();
-}
+void NodeMetrics::checksum_failure(const char* where) { checksum_failures(where).Increment(); }
 
-void NodeMetrics::segment_dropped(const char* why) {
-  registry_
-      .counter("baton_segments_dropped_total", "Segments that came but were not wanted.",
-               {{"why", why}})
-      .Increment();
-}
+void NodeMetrics::segment_dropped(const char* why) { dropped(why).Increment(); }
 
-void NodeMetrics::retain_skipped() {
-  registry_.counter("baton_retain_skipped_total", "Chunks not retained because no slot was free.")
-      .Increment();
-}
+void NodeMetrics::retain_skipped() { retain_skipped_.Increment(); }
 
 void NodeMetrics::set_slots(const char* pool, size_t free, size_t held, size_t quarantined) {
   const auto set = [&](const char* state, size_t n) {

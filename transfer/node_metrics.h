@@ -15,25 +15,41 @@ class NodeMetrics {
   void handoff_ended(protocol::End end, const std::string& transport, uint64_t bytes);
 
   enum class Stage : uint8_t { kQueued, kOffer, kWaitCompute, kGather, kSend, kVerifyScatter };
-  void stage(Stage stage, double seconds);
+  void stage(Stage stage, double seconds_taken);
 
-  // Why bytes were copied: one gather out of the engine and one scatter into it are the rule; the
-  // others are extra and counted by name.
-  enum class Copy : uint8_t { kGather, kScatter, kTierLoad, kRetainReceived };
+  // Why bytes were copied. One copy out of the engine and one into it are the rule: a gather and a
+  // scatter of ours, or the system's own where a channel sends from and receives into the engine's
+  // blocks. The others are extra and counted by name.
+  enum class Copy : uint8_t {
+    kGather,
+    kScatter,
+    kSentFromBlocks,
+    kReceivedIntoBlocks,
+    kTierLoad,
+    kRetainReceived
+  };
   void copied(Copy why, uint64_t bytes);
 
-  // Where bytes did not verify: "handoff" (as received) or "host" (from the host tier).
+  // Where bytes did not verify: "handoff" (as received), "host" (in the host tier) or "retain" (as
+  // copied out of the blocks they were received into).
   void checksum_failure(const char* where);
-  // Segments that came but were not wanted: duplicates, late ones, of unknown handoffs.
+  // Segments that came and were not copied: "duplicate", "unwanted" (held, or after the end),
+  // "size" (other than the header says) or "unknown_handoff".
   void segment_dropped(const char* why);
-  void retain_skipped();  // a chunk that should have been retained found no slot
+  void retain_skipped();  // a chunk that should have been retained found no slot, or no room
 
   void set_slots(const char* pool, size_t free, size_t held, size_t quarantined);
   void set_quarantined_bytes(const std::string& peer, size_t bytes);
 
  private:
+  prometheus::Counter& ended(protocol::End end, const std::string& transport);
+  prometheus::Histogram& seconds(Stage stage);
+  prometheus::Counter& checksum_failures(const char* where);
+  prometheus::Counter& dropped(const char* why);
+
   Metrics& registry_;
   prometheus::Counter& bytes_;
+  prometheus::Counter& retain_skipped_;
 };
 
 }  // namespace baton

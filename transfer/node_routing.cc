@@ -3,6 +3,16 @@
 #include "transfer/node_impl.h"
 
 namespace baton {
+namespace {
+
+using protocol::RefuseReason;
+
+// What comes later for an attempt that has ended is told how.
+RefuseReason reason_of(protocol::End end) {
+  return end == protocol::End::kCancelled ? RefuseReason::kCancelled : RefuseReason::kExpired;
+}
+
+}  // namespace
 
 void Node::Impl::connect(const HostPort& peer,
                          std::function<void(Result<std::shared_ptr<PeerLink>>)> done) {
@@ -24,11 +34,9 @@ std::shared_ptr<PeerLink> Node::Impl::link_of(control::Peer& peer) {
 }
 
 void Node::Impl::on_up(const std::shared_ptr<control::Peer>& peer) {
-  auto link = std::make_shared<PeerLink>(
-      core_, peer, [this](PeerLink& from, const SegmentHeader& header, ReceivedBytes payload) {
-        on_segment(from, header, std::move(payload));
-      });
+  auto link = std::make_shared<PeerLink>(core_, peer, *this);
   links_[peer.get()] = link;
+  if (sessions_) sessions_->begin(peer->hello().incarnation, peer->session_key());
   log::info("peer up node={}", link->node());
   link->open(*channels_);
 }
@@ -50,6 +58,7 @@ void Node::Impl::on_down(control::Peer& peer, const Status& why) {
   const auto link = link_of(peer);
   if (!link) return;
   links_.erase(&peer);
+  if (sessions_) sessions_->end(peer.hello().incarnation);
   log::info("peer down node={} why=\"{}\"", link->node(), why.message());
   const Status lost(Code::kUnavailable,
                     "the connection to node " + link->node() + " ended: " + why.message());
@@ -87,7 +96,7 @@ void Node::Impl::on_message(control::Peer& peer, protocol::Message message) {
     if (std::holds_alternative<protocol::Queued>(message) ||
         std::holds_alternative<protocol::Offer>(message))
       return link->send(
-          protocol::Refuse{handoff, protocol::RefuseReason::kDuplicate,
+          protocol::Refuse{handoff, RefuseReason::kDuplicate,
                            "node " + receiving->link()->node() + " sends this handoff already"});
   }
   if (std::holds_alternative<protocol::Queued>(message) ||
@@ -117,14 +126,10 @@ void Node::Impl::on_sender_message(const std::shared_ptr<PeerLink>& link,
 
 void Node::Impl::on_new_receiving(const std::shared_ptr<PeerLink>& link,
                                   const protocol::Message& message, const HandoffAttempt& handoff) {
-  using protocol::RefuseReason;
-  if (const auto end = core_.registry.tombstone(HandoffRole::kReceiver, handoff, now())) {
-    const RefuseReason reason =
-        *end == protocol::End::kCancelled ? RefuseReason::kCancelled : RefuseReason::kExpired;
+  if (const auto end = core_.registry.tombstone(HandoffRole::kReceiver, handoff, now()))
     return link->send(protocol::Refuse{
-        handoff, reason,
+        handoff, reason_of(*end),
         std::string("this attempt has ended already: ") + protocol::end_name(*end)});
-  }
   if (stopping_)
     return link->send(protocol::Refuse{handoff, RefuseReason::kShutdown, "shutting down"});
   if (records_ >= core_.config.max_records)
@@ -173,10 +178,17 @@ void Node::Impl::on_fetch(const std::shared_ptr<PeerLink>& link, const protocol:
     if (tail) break;
   }
   if (pins.empty()) return link->send(protocol::Miss{fetch.handoff});
-  if (const Status claimed = core_.registry.claim(HandoffRole::kSender, fetch.handoff, now());
-      !claimed.ok())
-    return link->send(
-        protocol::Refuse{fetch.handoff, protocol::RefuseReason::kDuplicate, claimed.message()});
+  const TimePoint at = now();
+  if (const Status claimed = core_.registry.claim(HandoffRole::kSender, fetch.handoff, at);
+      !claimed.ok()) {
+    RefuseReason reason = RefuseReason::kDuplicate;
+    if (claimed.code() == Code::kResourceExhausted) reason = RefuseReason::kLimit;
+    if (claimed.code() == Code::kUnavailable) reason = RefuseReason::kShutdown;
+    if (claimed.code() == Code::kRefused)
+      reason = reason_of(core_.registry.tombstone(HandoffRole::kSender, fetch.handoff, at)
+                             .value_or(protocol::End::kExpired));
+    return link->send(protocol::Refuse{fetch.handoff, reason, claimed.message()});
+  }
   SendRequest request{.handoff = fetch.handoff,
                       .deadline = now() + std::chrono::milliseconds(fetch.budget_ms),
                       .tokens = tokens,
@@ -190,11 +202,30 @@ void Node::Impl::on_fetch(const std::shared_ptr<PeerLink>& link, const protocol:
     std::shared_ptr(held->second)->end_lease();
 }
 
+std::shared_ptr<Receiving> Node::Impl::receiving_of(const PeerLink& link,
+                                                    const HandoffAttempt& handoff) {
+  const auto it = receivings_.find(handoff);
+  return it == receivings_.end() || it->second->link() != &link ? nullptr : it->second;
+}
+
+std::variant<ChannelEvents::Otherwise, SegmentPlace> Node::Impl::place(
+    PeerLink& link, const SegmentHeader& header) {
+  if (const auto receiving = receiving_of(link, header.handoff)) return receiving->place(header);
+  core_.node_metrics.segment_dropped("unknown_handoff");
+  return ChannelEvents::Otherwise::kDrop;
+}
+
+void Node::Impl::on_placed(PeerLink& link, const SegmentHeader& header,
+                           const Result<Checksum>& checksum) {
+  // It is there: it is not quiet before it has heard this.
+  if (const auto receiving = receiving_of(link, header.handoff))
+    receiving->on_placed(header, checksum);
+}
+
 void Node::Impl::on_segment(PeerLink& link, const SegmentHeader& header, ReceivedBytes payload) {
-  const auto it = receivings_.find(header.handoff);
-  if (it == receivings_.end() || it->second->link() != &link)
-    return core_.node_metrics.segment_dropped("unknown_handoff");
-  std::shared_ptr(it->second)->on_segment(header, std::move(payload));
+  if (const auto receiving = receiving_of(link, header.handoff))
+    return receiving->on_segment(header, std::move(payload));
+  core_.node_metrics.segment_dropped("unknown_handoff");
 }
 
 }  // namespace baton

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
+#include <utility>
 
 #include "scheduler/segment_order.h"
 #include "transfer/base/log.h"
@@ -9,8 +10,8 @@
 
 namespace baton {
 
-PeerLink::PeerLink(NodeCore& core, std::shared_ptr<control::Peer> peer, OnSegment on_segment)
-    : core_(core), peer_(std::move(peer)), on_segment_(std::move(on_segment)) {}
+PeerLink::PeerLink(NodeCore& core, std::shared_ptr<control::Peer> peer, SegmentOwner& owner)
+    : core_(core), peer_(std::move(peer)), owner_(owner) {}
 
 void PeerLink::open(Channels& channels) {
   ChannelEvents* events = this;
@@ -18,6 +19,7 @@ void PeerLink::open(Channels& channels) {
     decorated_events_ = core_.config.seams.channel_events(*this);
     events = decorated_events_.get();
   }
+  give_up_ = [&channels, events] { channels.give_up(*events); };
   channels.open(peer_->hello(), peer_->dialled(), *events,
                 [self = shared_from_this()](Result<std::unique_ptr<Channel>> channel) {
                   self->opened(std::move(channel));
@@ -26,6 +28,7 @@ void PeerLink::open(Channels& channels) {
 
 void PeerLink::opened(Result<std::unique_ptr<Channel>> channel) {
   if (down_) return;
+  give_up_ = nullptr;
   if (!channel.ok()) {
     no_channel_ = Status(Code::kUnavailable,
                          "no channel to node " + node() + ": " + channel.status().message());
@@ -45,6 +48,7 @@ void PeerLink::opened(Result<std::unique_ptr<Channel>> channel) {
 void PeerLink::down(const Status& why) {
   down_ = true;
   senders_.clear();
+  if (const auto give_up = std::exchange(give_up_, nullptr)) give_up();
   if (channel_) channel_->close(why);
 }
 
@@ -61,33 +65,39 @@ void PeerLink::forget(const HandoffAttempt& handoff) {
   if (channel_) channel_->forget(handoff);
 }
 
-std::shared_ptr<Sending> PeerLink::pick() {
+// Whose turn it is, of those that need no staging memory, or of all.
+PeerLink::Sender* PeerLink::pick(bool staging) {
   std::vector<scheduler::SendCandidate> candidates;
   std::vector<Sender*> ready;
   for (Sender& sender : senders_) {
-    const std::optional<uint64_t> bytes = sender.sending->next_bytes();  // within its window
-    if (!bytes) continue;
-    candidates.push_back({.next_bytes = *bytes,
-                          .window_left = *bytes,
-                          .unacknowledged_bytes = sender.sending->unacknowledged_bytes(),
+    const std::optional<Sending::Source> source = sender.sending->next_source(*channel_);
+    if (!source || (!staging && *source == Sending::Source::kStaging)) continue;
+    candidates.push_back({.unacknowledged_bytes = sender.sending->unacknowledged_bytes(),
                           .last_sent = sender.last_sent});
     ready.push_back(&sender);
   }
   const std::optional<size_t> next = scheduler::next_to_send(candidates);
-  if (!next) return nullptr;
-  ready[*next]->last_sent = ++sends_;
-  return ready[*next]->sending;
+  return next ? ready[*next] : nullptr;
 }
 
 void PeerLink::pump() {
   if (!channel_ || down_) return;
-  // Segments from slots go at once. One gather into staging memory at a time: each segment leaves
-  // while the next is gathered, and its completion pumps again.
-  while (const std::shared_ptr<Sending> next = pick()) {
-    const bool busy = std::any_of(senders_.begin(), senders_.end(), [](const Sender& s) {
-      return s.sending->gathering_for_channel();
-    });
-    if (busy || !next->publish_next(*channel_)) return;
+  // Segments from slots and blocks go at once. One gather into staging memory at a time: each
+  // segment leaves while the next is gathered, and its completion pumps again. Where there is no
+  // staging memory, what needs none still goes; on_staging() pumps again.
+  const auto gathering = [&] {
+    return std::any_of(senders_.begin(), senders_.end(),
+                       [](const Sender& s) { return s.sending->gathering_for_channel(); });
+  };
+  bool no_staging = false;
+  while (Sender* const next = pick(!no_staging && !gathering())) {
+    const bool staging = next->sending->next_source(*channel_) == Sending::Source::kStaging;
+    const uint64_t before = std::exchange(next->last_sent, ++sends_);
+    // A handoff that ends here leaves senders_; one that finds no room does not.
+    if (const auto sending = next->sending; sending->publish_next(*channel_)) continue;
+    next->last_sent = before;  // it keeps its turn
+    if (!staging) return;      // as much is published as may be
+    no_staging = true;
   }
 }
 
@@ -98,8 +108,18 @@ void PeerLink::measured(uint64_t bytes, Duration busy) {
   best_goodput_ = std::max(best_goodput_ * 0.99, static_cast<double>(bytes) / to_seconds(busy));
 }
 
+std::variant<ChannelEvents::Otherwise, SegmentPlace> PeerLink::place(const SegmentHeader& header) {
+  if (down_) return Otherwise::kDrop;
+  return owner_.place(*this, header);
+}
+
+// Also when the peer is gone: whoever gave the place waits to hear that it is his again.
+void PeerLink::on_placed(const SegmentHeader& header, const Result<Checksum>& checksum) {
+  owner_.on_placed(*this, header, checksum);
+}
+
 void PeerLink::on_segment(const SegmentHeader& header, ReceivedBytes payload) {
-  if (!down_) on_segment_(*this, header, std::move(payload));
+  if (!down_) owner_.on_segment(*this, header, std::move(payload));
 }
 
 void PeerLink::on_staging() { pump(); }

@@ -2,6 +2,7 @@
 // to it. Internal to transfer/; confined to the progress thread.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,12 +13,24 @@
 
 namespace baton {
 
+class PeerLink;
 class Sending;
+
+// Who knows which handoff a segment of a peer belongs to. Outlives the links.
+class SegmentOwner {
+ public:
+  virtual ~SegmentOwner() = default;
+  // As ChannelEvents has them.
+  virtual std::variant<ChannelEvents::Otherwise, SegmentPlace> place(
+      PeerLink& link, const SegmentHeader& header) = 0;
+  virtual void on_placed(PeerLink& link, const SegmentHeader& header,
+                         const Result<Checksum>& checksum) = 0;
+  virtual void on_segment(PeerLink& link, const SegmentHeader& header, ReceivedBytes payload) = 0;
+};
 
 class PeerLink final : public ChannelEvents, public std::enable_shared_from_this<PeerLink> {
  public:
-  using OnSegment = std::function<void(PeerLink&, const SegmentHeader&, ReceivedBytes)>;
-  PeerLink(NodeCore& core, std::shared_ptr<control::Peer> peer, OnSegment on_segment);
+  PeerLink(NodeCore& core, std::shared_ptr<control::Peer> peer, SegmentOwner& owner);
 
   // Opens the channel; whoever dialled the control connection dials it.
   void open(Channels& channels);
@@ -43,25 +56,29 @@ class PeerLink final : public ChannelEvents, public std::enable_shared_from_this
   void measured(uint64_t bytes, Duration busy);
 
   // --- ChannelEvents
+  std::variant<Otherwise, SegmentPlace> place(const SegmentHeader& header) override;
+  void on_placed(const SegmentHeader& header, const Result<Checksum>& checksum) override;
   void on_segment(const SegmentHeader& header, ReceivedBytes payload) override;
   void on_staging() override;
   void on_channel_closed(const Status& why) override;
 
  private:
-  void opened(Result<std::unique_ptr<Channel>> channel);
-  std::shared_ptr<Sending> pick();
-
-  NodeCore& core_;
-  const std::shared_ptr<control::Peer> peer_;
-  const OnSegment on_segment_;
-  std::unique_ptr<ChannelEvents> decorated_events_;
-  std::unique_ptr<Channel> channel_;
-  Status no_channel_;  // why opening failed
-  bool down_ = false;
   struct Sender {
     std::shared_ptr<Sending> sending;
     uint64_t last_sent = 0;  // sequence number
   };
+
+  void opened(Result<std::unique_ptr<Channel>> channel);
+  Sender* pick(bool staging);
+
+  NodeCore& core_;
+  const std::shared_ptr<control::Peer> peer_;
+  SegmentOwner& owner_;
+  std::unique_ptr<ChannelEvents> decorated_events_;
+  std::function<void()> give_up_;  // while the channel is being opened
+  std::unique_ptr<Channel> channel_;
+  Status no_channel_;  // why opening failed
+  bool down_ = false;
   std::vector<Sender> senders_;
   uint64_t sends_ = 0;
   double best_goodput_ = 0;

@@ -51,7 +51,7 @@ ReceiveFeed::Update ReceiveFeed::drain() {
   return next_;
 }
 
-ReceiveFeed::View ReceiveFeed::view() const {
+LoadProgress ReceiveFeed::view() const {
   MutexLock lock(mutex_);
   return view_;
 }
@@ -80,7 +80,7 @@ Status ReceiveFeed::wait_layer(uint32_t layer, TimePoint deadline) const {
 void ReceiveFeed::set_state(LoadState state, uint32_t tokens, Status why, HandoffReport report) {
   {
     MutexLock lock(mutex_);
-    view_ = View{state, tokens, std::move(why)};
+    view_ = LoadProgress{state, tokens, std::move(why)};
     report_ = std::move(report);
   }
   changed_.notify_all();

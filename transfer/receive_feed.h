@@ -17,9 +17,6 @@
 
 namespace baton {
 
-// What DecodeSession::poll() says.
-enum class LoadState : uint8_t { kWaiting, kOffered, kLoading, kLoaded, kFailed };
-
 class ReceiveFeed {
  public:
   ReceiveFeed(uint32_t layers, std::function<void()> wake, std::function<void()> on_change);
@@ -28,12 +25,7 @@ class ReceiveFeed {
   void accept(std::span<const uint32_t> blocks, uint32_t held_tokens);
   void refuse(std::string why);
   void abort(std::string why);
-  struct View {
-    LoadState state = LoadState::kWaiting;
-    uint32_t tokens = 0;
-    Status why;
-  };
-  View view() const;
+  LoadProgress view() const;
   HandoffReport report() const;
   // Any thread but the progress thread.
   Status wait_layer(uint32_t layer, TimePoint deadline) const;
@@ -59,7 +51,7 @@ class ReceiveFeed {
   mutable CondVar changed_;
   bool woken_ BATON_GUARDED_BY(mutex_) = false;
   Update next_ BATON_GUARDED_BY(mutex_);
-  View view_ BATON_GUARDED_BY(mutex_);
+  LoadProgress view_ BATON_GUARDED_BY(mutex_);
   HandoffReport report_ BATON_GUARDED_BY(mutex_);
   std::vector<bool> layers_ BATON_GUARDED_BY(mutex_);
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/segment_plan.h"
 #include "transfer/base/log.h"
 
 namespace baton {
@@ -69,18 +70,61 @@ void Receiving::on_feed() {
 
 // --- segments
 
-void Receiving::on_segment(const SegmentHeader& header, ReceivedBytes payload) {
-  if (header.bytes != payload.bytes().size()) return core_.node_metrics.segment_dropped("size");
+// --- segments
+
+// Whether this segment is to be copied now; what is not wanted is counted.
+bool Receiving::wanted(const SegmentHeader& header) {
   switch (machine_.on_segment(now(), header.segment, header.bytes)) {
     case ReceiverHandoff::Arrival::kDuplicate:
-      return core_.node_metrics.segment_dropped("duplicate");
+      core_.node_metrics.segment_dropped("duplicate");
+      return false;
     case ReceiverHandoff::Arrival::kUnwanted:
-      return core_.node_metrics.segment_dropped("unwanted");
+      core_.node_metrics.segment_dropped("unwanted");
+      return false;
     case ReceiverHandoff::Arrival::kCopy:
       break;
   }
   if (transport_.empty() && link_ && link_->channel() != nullptr)
     transport_ = link_->channel()->transport();
+  return true;
+}
+
+std::variant<ChannelEvents::Otherwise, SegmentPlace> Receiving::place(const SegmentHeader& header) {
+  using Otherwise = ChannelEvents::Otherwise;
+  if (machine_.state() == ReceiverHandoff::State::kReceiving &&
+      header.segment < machine_.segments().segments()) {
+    const protocol::SegmentId id = machine_.segments().id(header.segment);
+    const SegmentPlace place{target(id), machine_.offer()->groups[id.group].order,
+                             NodeCore::seed(chunk_id(id.chunk), id.layer, header.bytes)};
+    // What the engine holds in part is verified whole and written in part: that takes a copy.
+    if (first_wanted_token(id.chunk) != 0 || !in_long_runs(place.blocks, place.order))
+      return Otherwise::kStage;
+    if (wanted(header)) {
+      if (core_.config.timeline != nullptr) placed_at_[header.segment] = now();
+      return place;
+    }
+  } else {
+    core_.node_metrics.segment_dropped("unwanted");
+  }
+  return Otherwise::kDrop;
+}
+
+void Receiving::on_placed(const SegmentHeader& header, const Result<Checksum>& checksum) {
+  if (const auto placed = placed_at_.extract(header.segment)) record_copy(header, placed.mapped());
+  if (!checksum.ok()) return came(header, false);
+  core_.node_metrics.copied(NodeMetrics::Copy::kReceivedIntoBlocks, header.bytes);
+  verify(header, *checksum);
+}
+
+void Receiving::record_copy(const SegmentHeader& header, TimePoint began) const {
+  const protocol::SegmentId id = machine_.segments().id(header.segment);
+  core_.record(TimelineEvent::Stage::kVerifyScatter, machine_.handoff(), id.chunk, id.layer,
+               header.bytes, began);
+}
+
+void Receiving::on_segment(const SegmentHeader& header, ReceivedBytes payload) {
+  if (header.bytes != payload.bytes().size()) return core_.node_metrics.segment_dropped("size");
+  if (!wanted(header)) return;
   const protocol::SegmentId id = machine_.segments().id(header.segment);
   const TimePoint began = now();
   auto bytes = std::make_shared<ReceivedBytes>(std::move(payload));
@@ -89,22 +133,28 @@ void Receiving::on_segment(const SegmentHeader& header, ReceivedBytes payload) {
                         bytes->bytes().data(), first_wanted_token(id.chunk),
                         [self = shared_from_this(), header, bytes, began](Checksum checksum) {
                           bytes->reset();
-                          self->copied(header, checksum, now() - began);
+                          self->copy_time_ += now() - began;
+                          self->record_copy(header, began);
+                          self->core_.node_metrics.copied(NodeMetrics::Copy::kScatter,
+                                                          header.bytes);
+                          self->verify(header, checksum);
                         });
 }
 
-void Receiving::copied(const SegmentHeader& header, Checksum checksum, Duration took) {
-  copy_time_ += took;
-  core_.node_metrics.copied(NodeMetrics::Copy::kScatter, header.bytes);
+void Receiving::verify(const SegmentHeader& header, Checksum checksum) {
   const bool verified = checksum == header.checksum;
-  const protocol::SegmentId id = machine_.segments().id(header.segment);
-  core_.record(TimelineEvent::Stage::kVerifyScatter, machine_.handoff(), id.chunk, id.layer,
-               header.bytes, now() - took);
   if (!verified) {
+    const protocol::SegmentId id = machine_.segments().id(header.segment);
     core_.node_metrics.checksum_failure("handoff");
     log::warn("a segment does not verify handoff={} chunk={} layer={}",
               machine_.handoff().to_string(), id.chunk, id.layer);
   }
+  came(header, verified);
+}
+
+// Nothing writes for this segment any more.
+void Receiving::came(const SegmentHeader& header, bool verified) {
+  const protocol::SegmentId id = machine_.segments().id(header.segment);
   Effects effects;
   machine_.copy_done(now(), header.segment, verified, effects);
   if (verified && core_.config.retain_received) retain(header.segment, header.checksum);
@@ -235,6 +285,8 @@ void Receiving::ended(End end, const Status& why) {
   why_ = why;
   ended_at_ = now();
   local_loads_.clear();
+  // The engine waits for its blocks: nothing more is received into them.
+  if (link_ && end != End::kCommitted) link_->forget(machine_.handoff());
   core_.registry.bury(HandoffRole::kReceiver, machine_.handoff(), end, ended_at_);
   core_.node_metrics.handoff_ended(end, transport_, machine_.verified_bytes());
   core_.node_metrics.stage(NodeMetrics::Stage::kVerifyScatter, to_seconds(copy_time_));
@@ -309,9 +361,13 @@ HandoffReport Receiving::report() const {
   report.transport = transport_;
   report.bytes = machine_.verified_bytes();
   report.tokens = end_ ? leading_tokens() : 0;
-  report.held_tokens = held_tokens_;
-  for (uint32_t c = 0; c < held_chunks_.size(); ++c)
-    if (held_chunks_[c]) report.held_tokens += machine_.segments().tokens_of_chunk(c);
+  // A chunk that the host tier holds whole may be the engine's in part: it counts once.
+  for (uint32_t c = 0; c < held_chunks_.size(); ++c) {
+    const protocol::SegmentMap& map = machine_.segments();
+    const uint32_t before = std::min(held_tokens_, map.first_token_of_chunk(c));
+    const uint32_t tokens = map.tokens_of_chunk(c);
+    report.held_tokens += held_chunks_[c] ? tokens : std::min(held_tokens_ - before, tokens);
+  }
   if (offered_at_ != TimePoint{}) {
     report.first_offer = offered_at_ - created_at_;
     report.share_of_bound = share_of_bound();

@@ -43,6 +43,9 @@ class Receiving : public std::enable_shared_from_this<Receiving> {
   void connected(Result<std::shared_ptr<PeerLink>> link);
   void on_feed();
   void on_message(const std::shared_ptr<PeerLink>& link, const protocol::Message& message);
+  // As ChannelEvents has them.
+  std::variant<ChannelEvents::Otherwise, SegmentPlace> place(const SegmentHeader& header);
+  void on_placed(const SegmentHeader& header, const Result<Checksum>& checksum);
   void on_segment(const SegmentHeader& header, ReceivedBytes payload);
   void peer_lost(const Status& why);
   // Somebody who knows says that the sender failed.
@@ -71,7 +74,10 @@ class Receiving : public std::enable_shared_from_this<Receiving> {
   void load_next();
   void loaded(LocalLoad load, Checksum checksum);
   void accept();
-  void copied(const SegmentHeader& header, Checksum checksum, Duration took);
+  bool wanted(const SegmentHeader& header);
+  void record_copy(const SegmentHeader& header, TimePoint began) const;
+  void verify(const SegmentHeader& header, Checksum checksum);
+  void came(const SegmentHeader& header, bool verified);
   void retain(uint32_t segment, Checksum checksum);
   void retained(uint32_t segment, Checksum expected, Checksum checksum);
   void apply(protocol::Effects effects);
@@ -101,7 +107,8 @@ class Receiving : public std::enable_shared_from_this<Receiving> {
   uint32_t local_copies_ = 0;  // under way: tier loads and retaining
   std::vector<HostTier::Pin> pins_;
   std::vector<bool> layer_told_;
-  std::unordered_map<uint32_t, Retain> retains_;  // by chunk
+  std::unordered_map<uint32_t, Retain> retains_;       // by chunk
+  std::unordered_map<uint32_t, TimePoint> placed_at_;  // by segment; for the timeline alone
 
   bool session_over_ = false;  // done or aborted: the engine polls no more
   bool settled_ = false;       // kLoaded or kFailed was told

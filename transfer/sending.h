@@ -51,9 +51,12 @@ class Sending : public std::enable_shared_from_this<Sending> {
   void shutdown(const Status& why);
 
   // --- for the link's pump
-  std::optional<uint64_t> next_bytes() const;
+  // Where the channel takes a segment's bytes from; kStaging: where they are gathered to first.
+  enum class Source : uint8_t { kSlot, kBlocks, kStaging };
+  // Of the next segment, where one is ready and within the window.
+  std::optional<Source> next_source(const Channel& channel) const;
   uint64_t unacknowledged_bytes() const;
-  // Publishes the next segment; false where the channel has no memory for it now.
+  // Publishes the next segment; false where the channel has no room for it now.
   bool publish_next(Channel& channel);
   bool gathering_for_channel() const { return staging_gathers_ != 0; }
 
@@ -67,6 +70,7 @@ class Sending : public std::enable_shared_from_this<Sending> {
     size_t segment_bytes = 0;
     bool decided = false;             // whether it is retained
     bool whole = false;               // all layers lie in `slot`
+    bool spoilt = false;              // what lies in `slot` is not what was gathered
     SlotRef slot;                     // empty: transient
     std::vector<Checksum> checksums;  // of the gathered layers
     uint32_t gathered = 0;            // layers
@@ -85,13 +89,23 @@ class Sending : public std::enable_shared_from_this<Sending> {
   void take_from_tier(ChunkWork& chunk);
   void computed(uint32_t chunk, uint32_t layer);
   void decide(ChunkWork& chunk);
+  void pump();
   void gather_next();
   void gathered(Job job, Checksum checksum);
   bool publish_from_slot(Channel& channel, uint32_t segment, ChunkWork& chunk, uint32_t layer);
-  bool publish_from_blocks(Channel& channel, uint32_t segment, ChunkWork& chunk, uint32_t layer);
+  Source source_of(const Channel& channel, uint32_t segment) const;
+  SegmentPlace place_of(uint32_t segment) const;
+  bool publish_by_staging(Channel& channel, uint32_t segment, ChunkWork& chunk);
+  bool send_from_blocks(Channel& channel, uint32_t segment);
+  void sent_from_blocks(uint32_t segment, uint64_t bytes, const Status& status);
+  bool verifies(const ChunkWork& chunk, uint32_t layer) const;
+  void drop_spoilt(uint32_t segment, ChunkWork& chunk, uint32_t layer);
   void staged(uint32_t segment, Checksum checksum, Staging staging, TimePoint began);
   void apply(protocol::Effects effects);
   void ended(protocol::End end, const Status& why);
+  bool reads_blocks() const {
+    return retained_gathers_ + staging_gathers_ + sends_from_blocks_ != 0;
+  }
   bool needs_blocks() const;
   void settle();
   void arm_timer();
@@ -108,12 +122,14 @@ class Sending : public std::enable_shared_from_this<Sending> {
   boost::asio::steady_timer timer_;
 
   std::vector<ChunkWork> chunks_;
-  std::vector<HostTier::Pin> pins_;  // a FETCH's, and the two-step flow's until its lease ends
+  // Of all that goes out of the tier's slots, until the end: evicting it would free no memory.
+  std::vector<HostTier::Pin> pins_;
   std::vector<uint32_t> blocks_;
   std::vector<uint32_t> ready_chunks_;  // leading chunks computed, a layer
   std::deque<Job> gather_queue_;
   uint32_t retained_gathers_ = 0;
   uint32_t staging_gathers_ = 0;
+  uint32_t sends_from_blocks_ = 0;  // the channel reads the engine's blocks for these
   bool offered_ = false;
   bool session_over_ = false;  // finished or aborted
   bool aborted_ = false;
@@ -129,7 +145,6 @@ class Sending : public std::enable_shared_from_this<Sending> {
   TimePoint created_at_;
   TimePoint offered_at_{};
   TimePoint computing_since_{};  // the layer that is not ready yet
-  TimePoint computed_at_{};
   TimePoint busy_since_{};
   Duration busy_{};
   Duration gather_time_{};

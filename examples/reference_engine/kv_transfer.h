@@ -43,12 +43,8 @@ class PrefillTransfer {
 
 class DecodeTransfer {
  public:
-  enum class State : uint8_t { kWaiting, kOffered, kLoading, kLoaded, kFailed };
-  struct Poll {
-    State state = State::kWaiting;
-    uint32_t tokens = 0;  // kLoaded: leading tokens in the blocks
-    Status why;           // kFailed
-  };
+  using State = LoadState;
+  using Poll = LoadProgress;
   virtual ~DecodeTransfer() = default;
   virtual Poll poll() const = 0;
   virtual void accept(std::span<const uint32_t> blocks) = 0;

@@ -24,29 +24,10 @@ class NodePrefill final : public PrefillTransfer {
   const std::unique_ptr<PrefillSession> session_;
 };
 
-DecodeTransfer::State transfer_state(DecodeSession::State state) {
-  switch (state) {
-    case DecodeSession::State::kWaiting:
-      return DecodeTransfer::State::kWaiting;
-    case DecodeSession::State::kOffered:
-      return DecodeTransfer::State::kOffered;
-    case DecodeSession::State::kLoading:
-      return DecodeTransfer::State::kLoading;
-    case DecodeSession::State::kLoaded:
-      return DecodeTransfer::State::kLoaded;
-    case DecodeSession::State::kFailed:
-      return DecodeTransfer::State::kFailed;
-  }
-  return DecodeTransfer::State::kFailed;
-}
-
 class NodeDecode final : public DecodeTransfer {
  public:
   explicit NodeDecode(std::unique_ptr<DecodeSession> session) : session_(std::move(session)) {}
-  Poll poll() const override {
-    DecodeSession::Poll poll = session_->poll();
-    return {transfer_state(poll.state), poll.tokens, std::move(poll.why)};
-  }
+  Poll poll() const override { return session_->poll(); }
   void accept(std::span<const uint32_t> blocks) override { session_->accept(blocks, 0); }
   void refuse(const std::string& why) override { session_->refuse(why); }
   void done() override { session_->done(); }

@@ -14,10 +14,11 @@ constexpr uint32_t kMaxCount = 1u << 24;
 // Options as text, before they are checked.
 struct Words {
   std::string role = "both", listen = "127.0.0.1:8000", node, node_http;
+  std::string channel = "auto";
   std::string host_tier = "256MiB", transit = "32MiB", window = "64MiB";
   bool retain = false;
-  uint64_t heartbeat_ms = 200, first_contact_ms = 2000, accept_ms = 5000, progress_ms = 2000;
-  uint64_t budget_ms = 600'000;
+  uint64_t heartbeat_ms = 200, first_contact_ms = 2000, record_ms = 30'000, accept_ms = 5000;
+  uint64_t progress_ms = 2000, budget_ms = 600'000;
 };
 
 void add_engine_options(CLI::App& app, Words& words, Options& options) {
@@ -48,12 +49,28 @@ void add_node_options(CLI::App& app, Words& words, Options& options) {
   const auto milliseconds = CLI::Range(uint64_t{1}, uint64_t{24 * 3600 * 1000});
   app.add_option("--node", words.node, "host:port of the node's control connections");
   app.add_option("--node-http", words.node_http, "host:port of the node's HTTP (none)");
+  app.add_option("--advertise", options.advertise,
+                 "host, or host:port, at which peers dial the node (as in --node)");
+  app.add_option("--tls-cert", options.tls.certificate,
+                 "PEM file: the node's certificate; control connections then use mutual TLS 1.3");
+  app.add_option("--tls-key", options.tls.key, "PEM file: its key, closed to other users");
+  app.add_option("--tls-ca", options.tls.authority,
+                 "PEM file: the authority whose certificates are let in");
+  app.add_flag("--insecure", options.insecure,
+               "the node may listen beyond loopback although no token is set");
   app.add_option("--chunk-tokens", options.chunk_tokens,
                  "tokens of a chunk, a multiple of --block-tokens (256)")
       ->check(CLI::Range(1u, 65536u));
   app.add_option("--host-tier", words.host_tier, "bytes kept in CPU memory (256MiB)");
   app.add_option("--transit", words.transit, "bytes of the transient senders' memory (32MiB)");
   app.add_option("--window", words.window, "unacknowledged bytes a handoff may have (64MiB)");
+  app.add_option("--channel", words.channel,
+                 "how KV bytes move: auto, local (shared memory), tcp or ucx (auto)");
+  app.add_option("--tcp-port", options.tcp_port, "where the tcp channel accepts lanes (any)");
+  app.add_option("--tcp-lanes", options.tcp_lanes, "connections of a tcp channel (2)")
+      ->check(CLI::Range(1u, 16u));
+  app.add_option("--tcp-congestion", options.tcp_congestion,
+                 "congestion control of the tcp channel (cubic on loopback, else the system's)");
   auto* retain = app.add_flag("--retain", words.retain, "sent chunks stay, for retries and FETCH");
   app.add_flag("--transient", options.transient, "sent chunks are let go of once they arrived")
       ->excludes(retain);
@@ -64,7 +81,11 @@ void add_node_options(CLI::App& app, Words& words, Options& options) {
   app.add_option("--first-contact-ms", words.first_contact_ms,
                  "a decoder waits so long for a sign of its prefiller (2000)")
       ->check(milliseconds);
-  app.add_option("--accept-ms", words.accept_ms, "from offer to accept or refuse (5000)")
+  app.add_option("--record-ms", words.record_ms,
+                 "an offer waits so long for its request to come here too (30000)")
+      ->check(milliseconds);
+  app.add_option("--accept-ms", words.accept_ms,
+                 "a decoder waits so long for room before it refuses an offer (5000)")
       ->check(milliseconds);
   app.add_option("--progress-ms", words.progress_ms, "between verified bytes (2000)")
       ->check(milliseconds);
@@ -110,11 +131,16 @@ Status read_words(const Words& words, Options& options) {
                   "--chunk-tokens: " + std::to_string(options.chunk_tokens) +
                       " is not a multiple of the " + std::to_string(options.block_tokens) +
                       " of --block-tokens");
+  auto channel = parse_channel_choice(words.channel);
+  if (!channel.ok())
+    return Status(Code::kInvalidArgument, "--channel: " + channel.status().message());
+  options.channel = *channel;
   BATON_RETURN_IF_ERROR(read_bytes("--host-tier", words.host_tier, options.host_tier_bytes));
   BATON_RETURN_IF_ERROR(read_bytes("--transit", words.transit, options.transit_bytes));
   BATON_RETURN_IF_ERROR(read_bytes("--window", words.window, options.window_bytes));
   options.heartbeat = std::chrono::milliseconds(words.heartbeat_ms);
   options.first_contact = std::chrono::milliseconds(words.first_contact_ms);
+  options.record = std::chrono::milliseconds(words.record_ms);
   options.accept = std::chrono::milliseconds(words.accept_ms);
   options.progress = std::chrono::milliseconds(words.progress_ms);
   options.budget = std::chrono::milliseconds(words.budget_ms);

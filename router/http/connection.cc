@@ -160,14 +160,6 @@ asio::awaitable<bool> Connection::answer(Request request, Exchange::Options opti
       });
   exchange_ = exchange;
   watch(exchange);
-  Timer request_deadline;
-  if (server_->config.request_deadline > Duration::zero()) {
-    request_deadline =
-        loop.after(server_->config.request_deadline, [weak = weak_from_this(), exchange] {
-          exchange->expire();
-          if (const auto self = weak.lock()) self->signal_.cancel();
-        });
-  }
   server_->handler(exchange);
   const bool whole = co_await send_output(exchange);
   co_await stop_watching();

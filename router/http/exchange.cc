@@ -144,22 +144,6 @@ void Exchange::connection_lost() {
   if (gone) gone();
 }
 
-void Exchange::expire() {
-  std::function<void()> gone;
-  {
-    MutexLock lock(mutex_);
-    if (state_ == State::kComplete) return;
-    if (state_ == State::kWaiting) {
-      respond_locked(504, {{"Content-Type", "application/json"}},
-                     R"({"error":{"message":"the server's deadline has passed","type":)"
-                     R"("server_error","param":null,"code":"timeout"}})");
-    }
-    lose_locked();
-    gone = std::exchange(gone_callback_, {});
-  }
-  if (gone) gone();
-}
-
 void Exchange::refuse_keep_alive() {
   MutexLock lock(mutex_);
   keep_alive_ = false;

@@ -4,7 +4,7 @@
 // Thread-safe: every function may be called from any thread. Answer once: either respond(), or
 // start_stream(), write()… and finish() (or abort()). What comes after the end, or after the
 // client has gone, is ignored or says so in its Status. An Exchange that is dropped unanswered
-// closes its connection when the request's deadline passes; so always answer.
+// leaves its client waiting until it goes away; so always answer.
 #pragma once
 
 #include <functional>
@@ -47,9 +47,9 @@ class Exchange {
   // can tell a broken answer from a whole one.
   void abort() BATON_EXCLUDES(mutex_);
 
-  // `callback` is called once if the client goes away (or is cut off, or the server's deadline
-  // passes) before the answer is complete: on the loop's thread, or at once when it is so already.
-  // Replaces an earlier callback; an empty function takes it back.
+  // `callback` is called once if the client goes away (or is cut off) before the answer is
+  // complete: on the loop's thread, or at once when it is so already. Replaces an earlier callback;
+  // an empty function takes it back.
   void on_client_gone(std::function<void()> callback) BATON_EXCLUDES(mutex_);
   bool client_gone() const BATON_EXCLUDES(mutex_);
 
@@ -69,9 +69,6 @@ class Exchange {
   void output_sent() BATON_EXCLUDES(mutex_);
   // No more can be sent. Calls the client-gone callback unless the answer was complete.
   void connection_lost() BATON_EXCLUDES(mutex_);
-  // The server's deadline has passed: answers 504 if no answer was begun, aborts it otherwise,
-  // and calls the client-gone callback.
-  void expire() BATON_EXCLUDES(mutex_);
   // The connection serves no further request.
   void refuse_keep_alive() BATON_EXCLUDES(mutex_);
   // Nothing will be taken any more: forget `wake`.

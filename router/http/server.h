@@ -24,7 +24,6 @@ struct ServerConfig {
   Duration idle_deadline = std::chrono::seconds(75);   // between requests of one connection
   Duration read_deadline = std::chrono::seconds(30);   // from a request's first byte to its last
   Duration write_deadline = std::chrono::seconds(30);  // for the client to take what is written
-  Duration request_deadline{};  // from the last byte of a request to the end of its answer; 0: none
   // The body of the answers that the server gives by itself.
   std::function<std::string(int status, const std::string& message)> error_body;
 };

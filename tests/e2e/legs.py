@@ -6,6 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from baton import wait_for
 
 
+def prefill_alone(prefiller, prompt, handoff=None):
+    """The first half of the two-step flow: prefilled without a peer. Returns what the decoder is to
+    be given as it is."""
+    params = {"handoff": handoff or str(uuid.uuid4()), "attempt": 1, "role": "prefill",
+              "flow": "fetch"}
+    answer = prefiller.api.complete(prompt, 1, kv_transfer_params={"baton": params})
+    assert answer.status == 200, answer
+    return answer.json["kv_transfer_params"]
+
+
 class Legs:
     """One handoff between two engines. Use as a context: it waits for the legs that it sent."""
 

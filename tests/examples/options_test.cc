@@ -57,6 +57,8 @@ TEST(Options, ReadsEveryFlag) {
                              "10",
                              "--first-contact-ms",
                              "11",
+                             "--record-ms",
+                             "15",
                              "--accept-ms",
                              "12",
                              "--progress-ms",
@@ -87,6 +89,7 @@ TEST(Options, ReadsEveryFlag) {
   EXPECT_EQ(options.seed, 5u);
   EXPECT_EQ(options.heartbeat, std::chrono::milliseconds(10));
   EXPECT_EQ(options.first_contact, std::chrono::milliseconds(11));
+  EXPECT_EQ(options.record, std::chrono::milliseconds(15));
   EXPECT_EQ(options.accept, std::chrono::milliseconds(12));
   EXPECT_EQ(options.progress, std::chrono::milliseconds(13));
   EXPECT_EQ(options.budget, std::chrono::milliseconds(14));

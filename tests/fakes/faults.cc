@@ -1,11 +1,19 @@
 #include "tests/fakes/faults.h"
 
+#include <sys/stat.h>
+
 #include <csignal>
 #include <deque>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <random>
+#include <set>
+#include <tuple>
+#include <utility>
 #include <vector>
 
+#include "kernels/gather.h"
 #include "transfer/base/log.h"
 #include "transfer/channel.h"
 
@@ -28,30 +36,91 @@ class Stopper {
   uint32_t left_;
 };
 
+// Which checksum the sender claimed for the bytes that are shown next, for a node that believes it.
+struct Claimed {
+  const std::byte* bytes = nullptr;
+  Checksum checksum;
+};
+
+// A file whose text says the chances of a plan.
+class PlanFile {
+ public:
+  explicit PlanFile(std::string path) : path_(std::move(path)) {}
+
+  // Reads it again if it is another than before.
+  void follow(FaultPlan& plan) {
+    if (path_.empty()) return;
+    struct stat found {};
+    if (::stat(path_.c_str(), &found) != 0) found = {};
+    const Version version{found.st_ino, found.st_mtim.tv_sec, found.st_mtim.tv_nsec};
+    if (version == read_) return;
+    read_ = version;
+    std::ifstream in(path_);
+    const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+    auto parsed = parse_faults(text);
+    if (!parsed.ok()) log::error("{}: {}", path_, parsed.status().message());
+    plan = parsed.ok() ? *std::move(parsed) : FaultPlan{};
+  }
+
+ private:
+  using Version = std::tuple<ino_t, time_t, long>;
+  const std::string path_;
+  Version read_{};
+};
+
 class FaultyEvents final : public ChannelEvents {
  public:
-  FaultyEvents(ChannelEvents& inner, const FaultPlan& plan)
-      : inner_(inner), plan_(plan), random_(plan.seed) {}
+  FaultyEvents(ChannelEvents& inner, const FaultPlan& plan, std::shared_ptr<Stopper> stopper,
+               std::shared_ptr<Claimed> claimed)
+      : inner_(inner),
+        plan_(plan),
+        file_(plan.file),
+        stopper_(std::move(stopper)),
+        claimed_(std::move(claimed)),
+        random_(plan.seed) {}
 
   void on_segment(const SegmentHeader& header, ReceivedBytes payload) override {
+    file_.follow(plan_);
     ++arrived_;
     if (draw(plan_.lose, "lose")) return deliver_due();
     if (draw(plan_.flip, "flip")) return inject_flip(header, payload);
-    if (draw(plan_.foreign, "foreign")) {
-      SegmentHeader other = header;
-      other.segment = header.segment == 0 ? 1 : header.segment - 1;
-      inner_.on_segment(other, std::move(payload));
-      return deliver_due();
-    }
+    if (draw(plan_.foreign, "foreign"))
+      return misname(header, other_chunk(header), std::move(payload));
+    if (draw(plan_.layer, "layer"))
+      return misname(header, other_layer(header.segment), std::move(payload));
     if (draw(plan_.twice, "double")) {
-      inner_.on_segment(header, copy_of(payload));
-      inner_.on_segment(header, std::move(payload));
+      deliver(header, copy_of(payload));
+      deliver(header, std::move(payload));
       return deliver_due();
     }
     if (draw(plan_.reorder, "reorder")) return hold(header, std::move(payload), 1);
     if (draw(plan_.late, "late")) return hold(header, std::move(payload), 8);
-    inner_.on_segment(header, std::move(payload));
+    deliver(header, std::move(payload));
     deliver_due();
+  }
+  // Received into place: what can be put in there is; for the other faults a segment is staged.
+  std::variant<Otherwise, SegmentPlace> place(const SegmentHeader& header) override {
+    file_.follow(plan_);
+    if (plan_.twice + plan_.reorder + plan_.late + plan_.foreign + plan_.layer != 0)
+      return Otherwise::kStage;
+    if (draw(plan_.lose, "lose")) return Otherwise::kDrop;
+    auto where = inner_.place(header);
+    if (const auto* place = std::get_if<SegmentPlace>(&where))
+      if (draw(plan_.flip, "flip")) flipped_[{header.handoff, header.segment}] = *place;
+    return where;
+  }
+  void on_placed(const SegmentHeader& header, const Result<Checksum>& checksum) override {
+    if (stopper_ && stopper_->now("scatter")) Stopper::stop("scatter");
+    const auto flipped = flipped_.find({header.handoff, header.segment});
+    if (flipped == flipped_.end() || !checksum.ok())
+      return inner_.on_placed(header, believed(header, checksum));
+    // One bit of the engine's own memory, and the checksum of what stands there now.
+    const SegmentPlace place = flipped->second;
+    flipped_.erase(flipped);
+    const KvSegment& to = place.blocks;
+    to.base[to.blocks[0] * to.layout.block_stride] ^= std::byte{1};
+    std::vector<std::byte> bytes(header.bytes);
+    inner_.on_placed(header, believed(header, gather(to, place.order, place.seed, bytes.data())));
   }
   void on_staging() override { inner_.on_staging(); }
   void on_channel_closed(const Status& why) override {
@@ -82,8 +151,37 @@ class FaultyEvents final : public ChannelEvents {
         std::make_shared<std::vector<std::byte>>(payload.bytes().begin(), payload.bytes().end());
     (*copy)[random_() % copy->size()] ^= std::byte{1} << (random_() % 8);
     const std::span<const std::byte> bytes(*copy);
-    inner_.on_segment(header, {bytes, [copy] {}});
+    deliver(header, {bytes, [copy] {}});
     deliver_due();
+  }
+  // The segment's bytes, valid in themselves, under the number of another.
+  void misname(SegmentHeader header, uint32_t segment, ReceivedBytes payload) {
+    header.segment = segment;
+    show(header, std::move(payload));
+    deliver_due();
+  }
+  // The same layer of the chunk before or after (of the same length, but for the tail): of one that
+  // has not come yet where there is such, for what has come is not looked at again.
+  uint32_t other_chunk(const SegmentHeader& header) {
+    const uint32_t segment = header.segment;
+    if (segment < plan_.layers) return segment + plan_.layers;
+    return delivered_.contains({header.handoff, segment - plan_.layers}) ? segment + plan_.layers
+                                                                         : segment - plan_.layers;
+  }
+  uint32_t other_layer(uint32_t segment) const {
+    return segment % plan_.layers == 0 ? segment + 1 : segment - 1;
+  }
+  void deliver(const SegmentHeader& header, ReceivedBytes payload) {
+    if (plan_.foreign != 0) delivered_.insert({header.handoff, header.segment});
+    show(header, std::move(payload));
+  }
+  void show(const SegmentHeader& header, ReceivedBytes payload) {
+    if (claimed_) *claimed_ = {payload.bytes().data(), header.checksum};
+    inner_.on_segment(header, std::move(payload));
+  }
+  Result<Checksum> believed(const SegmentHeader& header, Result<Checksum> checksum) const {
+    if (claimed_ && checksum.ok()) return header.checksum;
+    return checksum;
   }
   void hold(const SegmentHeader& header, ReceivedBytes payload, uint64_t others) {
     held_.emplace(arrived_ + others, Held{header, std::move(payload)});
@@ -93,15 +191,20 @@ class FaultyEvents final : public ChannelEvents {
     while (!held_.empty() && held_.begin()->first < arrived_) {
       Held due = std::move(held_.begin()->second);
       held_.erase(held_.begin());
-      inner_.on_segment(due.header, std::move(due.payload));
+      deliver(due.header, std::move(due.payload));
     }
   }
 
   ChannelEvents& inner_;
-  const FaultPlan plan_;
+  FaultPlan plan_;
+  PlanFile file_;
+  const std::shared_ptr<Stopper> stopper_;  // may be null
+  const std::shared_ptr<Claimed> claimed_;  // null where the node verifies
   std::mt19937_64 random_;
   uint32_t injected_ = 0;
   uint64_t arrived_ = 0;
+  std::map<std::pair<HandoffAttempt, uint32_t>, SegmentPlace> flipped_;
+  std::set<std::pair<HandoffAttempt, uint32_t>> delivered_;
   std::multimap<uint64_t, Held> held_;  // by the arrival after which it is due
 };
 
@@ -120,6 +223,14 @@ class StoppingChannel final : public Channel {
                  PublishDone done) override {
     if (stopper_->now("publish")) Stopper::stop("publish");
     return inner_->publish(header, std::move(slot), offset, std::move(done));
+  }
+  bool sends_blocks() const override { return inner_->sends_blocks(); }
+  Status send(const SegmentHeader& header, const SegmentPlace& place, PublishDone done) override {
+    if (stopper_->now("publish")) Stopper::stop("publish");
+    const bool stops = stopper_->now("gather");
+    const Status status = inner_->send(header, place, std::move(done));
+    if (stops) Stopper::stop("gather");  // the blocks are still to be read
+    return status;
   }
   void forget(const HandoffAttempt& handoff) override { inner_->forget(handoff); }
   void close(Status why) override { inner_->close(std::move(why)); }
@@ -162,14 +273,41 @@ class StoppingCopier final : public Copier {
   const std::shared_ptr<Stopper> stopper_;
 };
 
+// Verifies nothing: says that the bytes had the checksum which the sender claimed.
+class BelievingCopier final : public Copier {
+ public:
+  BelievingCopier(std::unique_ptr<Copier> inner, std::shared_ptr<Claimed> claimed)
+      : inner_(std::move(inner)), claimed_(std::move(claimed)) {}
+
+  void gather(const KvSegment& from, PayloadOrder order, const ChecksumSeed& seed,
+              std::byte* payload, Done done) override {
+    inner_->gather(from, order, seed, payload, std::move(done));
+  }
+  void scatter(const KvSegment& to, PayloadOrder order, const ChecksumSeed& seed,
+               const std::byte* payload, uint32_t first_token, Done done) override {
+    // Not what was received: something from the host tier.
+    if (payload != claimed_->bytes)
+      return inner_->scatter(to, order, seed, payload, first_token, std::move(done));
+    inner_->scatter(
+        to, order, seed, payload, first_token,
+        [done = std::move(done), claim = claimed_->checksum](Checksum) { done(claim); });
+  }
+
+ private:
+  const std::unique_ptr<Copier> inner_;
+  const std::shared_ptr<Claimed> claimed_;
+};
+
 }  // namespace
 
 Result<FaultPlan> parse_faults(const std::string& text) {
   FaultPlan plan;
   const std::map<std::string, uint32_t*> numbers = {
-      {"flip", &plan.flip},       {"lose", &plan.lose}, {"double", &plan.twice},
-      {"reorder", &plan.reorder}, {"late", &plan.late}, {"foreign", &plan.foreign},
-      {"limit", &plan.limit},     {"at", &plan.at}};
+      {"flip", &plan.flip},    {"lose", &plan.lose},
+      {"double", &plan.twice}, {"reorder", &plan.reorder},
+      {"late", &plan.late},    {"foreign", &plan.foreign},
+      {"layer", &plan.layer},  {"layers", &plan.layers},
+      {"limit", &plan.limit},  {"at", &plan.at}};
   size_t begin = 0;
   while (begin < text.size()) {
     const size_t end = std::min(text.find(',', begin), text.size());
@@ -178,7 +316,11 @@ Result<FaultPlan> parse_faults(const std::string& text) {
     const std::string key = item.substr(0, equals);
     const std::string value = equals == std::string::npos ? "" : item.substr(equals + 1);
     begin = end + 1;
-    if (key == "stop" && (value == "gather" || value == "publish" || value == "scatter")) {
+    if (item == "unverified") {
+      plan.unverified = true;
+    } else if (key == "file" && !value.empty()) {
+      plan.file = value;
+    } else if (key == "stop" && (value == "gather" || value == "publish" || value == "scatter")) {
       plan.stop = value;
     } else if (key == "seed" && !value.empty()) {
       plan.seed = std::stoull(value);
@@ -188,15 +330,25 @@ Result<FaultPlan> parse_faults(const std::string& text) {
       return Status(Code::kInvalidArgument, "fault is '" + item + "': see tests/fakes/faults.h");
     }
   }
+  if ((plan.foreign != 0 && plan.layers == 0) || (plan.layer != 0 && plan.layers < 2))
+    return Status(Code::kInvalidArgument, "fault: 'foreign' and 'layer' need 'layers'");
+  if (plan.unverified && !plan.stop.empty())
+    return Status(Code::kInvalidArgument, "fault: 'unverified' and 'stop' do not go together");
   return plan;
 }
 
 void install_faults(const FaultPlan& plan, NodeSeams& seams) {
-  seams.channel_events = [plan](ChannelEvents& inner) {
-    return std::make_unique<FaultyEvents>(inner, plan);
+  const auto stopper = plan.stop.empty() ? nullptr : std::make_shared<Stopper>(plan);
+  const auto claimed = plan.unverified ? std::make_shared<Claimed>() : nullptr;
+  seams.channel_events = [plan, stopper, claimed](ChannelEvents& inner) {
+    return std::make_unique<FaultyEvents>(inner, plan, stopper, claimed);
   };
-  if (plan.stop.empty()) return;
-  const auto stopper = std::make_shared<Stopper>(plan);
+  if (claimed) {
+    seams.copier = [claimed](std::unique_ptr<Copier> inner) {
+      return std::make_unique<BelievingCopier>(std::move(inner), claimed);
+    };
+  }
+  if (!stopper) return;
   seams.copier = [stopper](std::unique_ptr<Copier> inner) {
     return std::make_unique<StoppingCopier>(std::move(inner), stopper);
   };

@@ -92,6 +92,7 @@ TEST_F(RouterTest, ClientGoneCancelsBothLegs) {
 }
 
 TEST_F(RouterTest, PrefillersFailureIsToldToTheDecodersNode) {
+  config_.token = *Token::create("a-token-of-the-tests", "test");
   start(1, 1);
   for (const bool dies : {false, true}) {
     auto answer = post("{}");
@@ -107,6 +108,10 @@ TEST_F(RouterTest, PrefillersFailureIsToldToTheDecodersNode) {
     ASSERT_TRUE(told);
     EXPECT_EQ(told->request().method, "POST");
     EXPECT_EQ(told->request().target, "/handoffs/" + baton["handoff"].get<std::string>() + "/fail");
+    EXPECT_EQ(http::find_header(told->request().headers, "Authorization"),
+              "Bearer a-token-of-the-tests");
+    for (const ExchangePtr& leg : {prefill, decode})  // the token is for nodes only
+      EXPECT_EQ(http::find_header(leg->request().headers, "Authorization"), "");
     EXPECT_EQ(body_of(told)["attempt"], 1);
     EXPECT_THAT(body_of(told)["reason"].get<std::string>(), HasSubstr(dies ? "lost" : "http_500"));
     told->respond(200, {}, "");
@@ -286,6 +291,23 @@ TEST_F(RouterTest, NothingOutlivesItsBudget) {
   ASSERT_TRUE(streaming->write("data: x\n\n").ok());
   EXPECT_THAT(socket.read_until("0\r\n\r\n"), HasSubstr("budget_exceeded"));
   EXPECT_TRUE(wait_until_gone(*streaming));
+}
+
+TEST_F(RouterTest, BudgetThatTheEngineSawEndIsFinal) {
+  start(1, 2);
+  size_t turn = 0;
+  for (const char* body : {"{}", R"({"stream":true})"}) {
+    auto answer = post(body);
+    const ExchangePtr prefill = prefillers_[0]->next();
+    decoders_[turn++]->next()->respond(504, kJson, R"({"error":{"message":"out of time"}})");
+    const auto response = answer.get();
+    expect_openai_error(*response, 504);
+    EXPECT_EQ(json::parse(response->body)["error"]["code"], "budget_exceeded");
+    EXPECT_THAT(response->body, HasSubstr("out of time"));
+    EXPECT_TRUE(wait_until_gone(*prefill)) << "nobody waits for it";
+  }
+  EXPECT_TRUE(decoders_[0]->empty() && decoders_[1]->empty()) << "no retry";
+  EXPECT_THAT(get("/metrics").body, Not(HasSubstr("baton_router_legs_failed_total{")));
 }
 
 TEST_F(RouterTest, PrefillerThatNeverEndsDoesNotHoldUpTheRetry) {

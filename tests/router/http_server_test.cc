@@ -208,23 +208,6 @@ TEST_F(HttpServer, TurnsAwayConnectionsAboveItsBound) {
   EXPECT_THAT(second.read_to_end(), StartsWith("HTTP/1.1 503 "));
 }
 
-TEST_F(HttpServer, ExpiresARequestThatNobodyAnswers) {
-  ServerConfig config;
-  config.request_deadline = 30ms;
-  std::promise<void> gone;
-  std::shared_ptr<Exchange> kept;
-  start(
-      [&](std::shared_ptr<Exchange> e) {
-        e->on_client_gone([&] { gone.set_value(); });
-        kept = e;
-      },
-      config);
-  RawSocket socket = connect();
-  socket.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-  EXPECT_THAT(socket.read_to_end(), StartsWith("HTTP/1.1 504 "));
-  EXPECT_EQ(gone.get_future().wait_for(kPatience), std::future_status::ready);
-}
-
 TEST_F(HttpServer, ClosesConnectionsThatSendNothingOrHalfARequest) {
   ServerConfig config;
   config.idle_deadline = 20ms;

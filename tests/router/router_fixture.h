@@ -24,6 +24,7 @@ using test::FakeEngine;
 using test::RawSocket;
 using test::wait_until_gone;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 using ExchangePtr = std::shared_ptr<http::Exchange>;
 

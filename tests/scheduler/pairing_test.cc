@@ -12,7 +12,7 @@ constexpr auto kLeastLoaded = PairingPolicy::kLeastLoaded;
 
 TEST(Pairing, RoundRobinVisitsEveryUsableInstance) {
   const std::vector<Instance> four = {
-      {.id = 10}, {.id = 11, .healthy = false}, {.id = 12}, {.id = 13, .draining = true}};
+      {.id = 10}, {.id = 11, .healthy = false}, {.id = 12}, {.id = 13, .healthy = false}};
   std::vector<InstanceId> seen;
   for (uint64_t turn = 0; turn < 4; ++turn) {
     seen.push_back(*choose_instance(kRoundRobin, Role::kDecode, four, turn));

@@ -20,12 +20,24 @@ HostPort host_port(const tcp::endpoint& endpoint) {
   return {endpoint.address().to_string(), endpoint.port()};
 }
 
+// What peers dial: `advertise` is empty, a host, or a whole node address.
+Result<std::string> node_address(const std::string& advertise, const HostPort& bound) {
+  if (advertise.empty()) return bound.to_string();
+  if (parse_node_address(advertise).ok()) return advertise;
+  std::string host = advertise;
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  const std::string whole = HostPort{host, bound.port}.to_string();
+  BATON_RETURN_IF_ERROR(parse_node_address(whole).status());
+  return whole;
+}
+
 }  // namespace
 
-Plane::Plane(boost::asio::io_context& io, ControlConfig config, protocol::Hello hello,
-             PeerEvents& events, Metrics& metrics)
+Plane::Plane(boost::asio::io_context& io, ControlConfig config, TlsContext tls,
+             protocol::Hello hello, PeerEvents& events, Metrics& metrics)
     : io_(io),
       config_(std::move(config)),
+      tls_(std::move(tls)),
       hello_(std::move(hello)),
       events_(events),
       heartbeats_missed_(metrics.counter("baton_heartbeats_missed_total",
@@ -50,8 +62,8 @@ Status Plane::listen() {
   const tcp::endpoint endpoint = found.begin()->endpoint();
   if (endpoint.address().is_unspecified() && config_.advertise.empty()) {
     return Status(Code::kInvalidArgument, "listening on " + config_.listen.to_string() +
-                                              ", every address of this host: expected the address "
-                                              "to advertise");
+                                              ", every address of this host: expected --advertise "
+                                              "with the one that peers dial");
   }
   acceptor_.open(endpoint.protocol(), error);
   if (!error) acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
@@ -59,7 +71,8 @@ Status Plane::listen() {
   if (!error) acceptor_.listen(tcp::acceptor::max_listen_connections, error);
   if (error) return failed("listen on", error);
   address_ = host_port(acceptor_.local_endpoint());
-  hello_.node = config_.advertise.empty() ? address_.to_string() : config_.advertise;
+  BATON_ASSIGN_OR_RETURN(hello_.node, node_address(config_.advertise, address_));
+  hello_.has_token = config_.token.present();
   accept();
   return ok_status();
 }
@@ -84,7 +97,8 @@ void Plane::accept() {
 }
 
 void Plane::accepted(tcp::socket socket) {
-  auto connection = std::make_shared<Connection>(std::move(socket), config_.max_queued_bytes);
+  auto connection = std::make_shared<Connection>(Stream::create(std::move(socket), tls_, false),
+                                                 config_.max_queued_bytes);
   if (links_.size() >= config_.max_connections) {
     log::warn("control connection turned away remote={} why=\"{} connections are open\"",
               connection->remote(), links_.size());
@@ -111,6 +125,7 @@ void Plane::connect(const HostPort& address, ConnectDone done) {
   if (stopped_) return answer(Status(Code::kUnavailable, "this node is shutting down"));
   if (const LinkPtr peer = find_up(text)) return answer(std::shared_ptr<Peer>(peer));
   const auto [found, first] = dials_.try_emplace(text, Dialling{address,
+                                                                dials_begun_,
                                                                 {},
                                                                 boost::asio::steady_timer(io_),
                                                                 boost::asio::steady_timer(io_),
@@ -118,10 +133,12 @@ void Plane::connect(const HostPort& address, ConnectDone done) {
                                                                 nullptr});
   found->second.waiting.push_back(std::move(done));
   if (!first) return;
+  const uint64_t number = dials_begun_++;
   found->second.deadline.expires_after(config_.dial_deadline);
-  found->second.deadline.async_wait([weak = weak_from_this(), text](const error_code& cancelled) {
+  found->second.deadline.async_wait([weak = weak_from_this(), text,
+                                     number](const error_code& cancelled) {
     const auto self = weak.lock();
-    if (cancelled || !self) return;
+    if (cancelled || !self || self->dialling(text, number) == nullptr) return;
     self->dial_failed(
         text, Status(Code::kDeadlineExceeded,
                      text + ": not connected within " +
@@ -131,21 +148,31 @@ void Plane::connect(const HostPort& address, ConnectDone done) {
   dial(text);
 }
 
+// Null once the plane has stopped or that Dialling is over.
+Plane::Dialling* Plane::dialling(const std::string& text, uint64_t number) {
+  const auto found = dials_.find(text);
+  if (stopped_ || found == dials_.end() || found->second.number != number) return nullptr;
+  return &found->second;
+}
+
 void Plane::dial(const std::string& text) {
   Dialling& dialling = dials_.at(text);
+  const uint64_t number = dialling.number;
   dialling.link = nullptr;
   dialling.dial = Dial::start(
-      io_, dialling.address, [weak = weak_from_this(), text](Result<tcp::socket> socket) {
+      io_, dialling.address, [weak = weak_from_this(), text, number](Result<tcp::socket> socket) {
         const auto self = weak.lock();
-        if (!self) return;
+        Dialling* const dialling = self ? self->dialling(text, number) : nullptr;
+        if (dialling == nullptr) return;
         if (!socket.ok()) return self->dial_failed(text, socket.status());
-        Dialling& dialling = self->dials_.at(text);
-        dialling.dial = nullptr;
-        dialling.link = std::make_shared<Link>(
+        dialling->dial = nullptr;
+        dialling->link = std::make_shared<Link>(
             self->io_,
-            std::make_shared<Connection>(std::move(*socket), self->config_.max_queued_bytes), text,
+            std::make_shared<Connection>(Stream::create(std::move(*socket), self->tls_, true),
+                                         self->config_.max_queued_bytes),
+            text,
             Liveness(now(), self->config_.heartbeat_interval, self->config_.heartbeats_missed));
-        self->start(dialling.link);
+        self->start(dialling->link);
       });
 }
 
@@ -159,12 +186,13 @@ void Plane::redial_soon(const std::string& text) {
   dialling.link = nullptr;
   if (const LinkPtr peer = find_up(node)) return dial_done(text, peer);
   dialling.retry.expires_after(kAgainAfter);
-  dialling.retry.async_wait([weak = weak_from_this(), text, node](const error_code& cancelled) {
-    const auto self = weak.lock();
-    if (cancelled || !self) return;
-    const LinkPtr peer = self->find_up(node);
-    peer ? self->dial_done(text, peer) : self->dial(text);
-  });
+  dialling.retry.async_wait(
+      [weak = weak_from_this(), text, node, number = dialling.number](const error_code& cancelled) {
+        const auto self = weak.lock();
+        if (cancelled || !self || self->dialling(text, number) == nullptr) return;
+        const LinkPtr peer = self->find_up(node);
+        peer ? self->dial_done(text, peer) : self->dial(text);
+      });
 }
 
 void Plane::dial_failed(const std::string& text, Status why) {
@@ -291,7 +319,9 @@ Result<std::unique_ptr<ControlPlane>> ControlPlane::create(boost::asio::io_conte
                       std::to_string(to_ms(config.heartbeat_interval)) + " ms and " +
                       std::to_string(config.heartbeats_missed) + ": expected both above zero");
   }
-  auto plane = std::make_shared<Plane>(io, std::move(config), std::move(hello), events, metrics);
+  BATON_ASSIGN_OR_RETURN(TlsContext tls, make_tls(config.tls));
+  auto plane = std::make_shared<Plane>(io, std::move(config), std::move(tls), std::move(hello),
+                                       events, metrics);
   BATON_RETURN_IF_ERROR(plane->listen());
   return std::unique_ptr<ControlPlane>(std::make_unique<ControlPlaneImpl>(std::move(plane)));
 }

@@ -115,25 +115,31 @@ void ChannelCore::read() {
                   (error == boost::asio::error::eof ? "the peer closed it" : error.message()),
               error.value()));
         }
-        const Status status = self->take_records(self->filled_ + bytes);
-        if (!status.ok()) self->close(status);
-        if (!self->closed_) self->read();
+        self->filled_ += bytes;
+        self->take_records();
       });
 }
 
-Status ChannelCore::take_records(size_t bytes) {
-  size_t taken = 0;
-  while (!closed_ && bytes - taken >= kRecordBytes) {
-    const std::span<const std::byte, kRecordBytes> record(in_.data() + taken, kRecordBytes);
-    BATON_ASSIGN_OR_RETURN(const auto decoded, decode_record(record));
-    taken += kRecordBytes;
-    const auto* publish = std::get_if<Publish>(&decoded);
-    BATON_RETURN_IF_ERROR(publish ? on_publish(*publish)
-                                  : on_consumed(std::get<Consumed>(decoded)));
+// The owner may copy a segment before on_segment returns. So after each the rest waits for another
+// turn: acknowledgements, cancellations, heartbeats and timers that are due go first.
+void ChannelCore::take_records() {
+  while (!closed_ && filled_ - taken_ >= kRecordBytes) {
+    const std::span<const std::byte, kRecordBytes> record(in_.data() + taken_, kRecordBytes);
+    const auto decoded = decode_record(record);
+    if (!decoded.ok()) return close(decoded.status());
+    taken_ += kRecordBytes;
+    const auto* publish = std::get_if<Publish>(&*decoded);
+    const Status status =
+        publish ? on_publish(*publish) : on_consumed(std::get<Consumed>(*decoded));
+    if (!status.ok()) return close(status);
+    if (publish == nullptr) continue;
+    return boost::asio::post(socket_.get_executor(),
+                             [self = shared_from_this()] { self->take_records(); });
   }
-  std::memmove(in_.data(), in_.data() + taken, bytes - taken);
-  filled_ = bytes - taken;
-  return ok_status();
+  if (closed_) return;
+  std::memmove(in_.data(), in_.data() + taken_, filled_ - taken_);
+  filled_ -= std::exchange(taken_, 0);
+  read();
 }
 
 Status ChannelCore::on_publish(const Publish& publish) {

@@ -1,7 +1,8 @@
 // A local channel once both greetings are through: records in both directions.
 //
 // PUBLISH and CONSUMED are gathered while a write is under way and leave together. What the peer
-// says is checked against the geometry that it greeted with; what is wrong ends the channel.
+// says is checked against the geometry that it greeted with; what is wrong ends the channel. One
+// segment is shown a turn of the io_context: between two of them whatever else is due runs.
 //
 // Confined to the io_context's thread.
 #pragma once
@@ -45,7 +46,7 @@ class ChannelCore : public std::enable_shared_from_this<ChannelCore> {
 
  private:
   void read();
-  Status take_records(size_t bytes);
+  void take_records();
   Status on_publish(const Publish& publish);
   Status on_consumed(const Consumed& consumed);
   void consumed_here(uint64_t sequence);
@@ -63,7 +64,8 @@ class ChannelCore : public std::enable_shared_from_this<ChannelCore> {
   uint64_t last_sequence_ = 0;      // of the peer
   uint32_t owed_ = 0;               // PUBLISHes of the peer whose CONSUMED is not encoded yet
   std::vector<uint64_t> consumed_;  // to be told to the peer
-  std::vector<std::byte> in_;
+  std::vector<std::byte> in_;       // [taken_, filled_): read and not taken yet
+  size_t taken_ = 0;
   size_t filled_ = 0;
   std::vector<std::byte> out_;
   std::vector<std::byte> writing_;

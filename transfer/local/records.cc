@@ -1,13 +1,11 @@
 #include "transfer/local/records.h"
 
-#include <bit>
-#include <cstring>
 #include <string>
+
+#include "transfer/record_io.h"
 
 namespace baton::local {
 namespace {
-
-static_assert(std::endian::native == std::endian::little, "the fields are copied as they are");
 
 constexpr uint32_t kMagic = 0x4c4e5442;  // "BTNL"
 constexpr uint16_t kFormat = 1;
@@ -16,47 +14,12 @@ constexpr uint16_t kRefusalKind = 2;
 constexpr uint16_t kPublishKind = 1;
 constexpr uint16_t kConsumedKind = 2;
 
-class Writer {
- public:
-  explicit Writer(std::span<std::byte> to) : to_(to) {}
-  template <typename T>
-  Writer& put(const T& value) {
-    std::memcpy(to_.data(), &value, sizeof value);
-    to_ = to_.subspan(sizeof value);
-    return *this;
-  }
-
- private:
-  std::span<std::byte> to_;
-};
-
-class Reader {
- public:
-  explicit Reader(std::span<const std::byte> from) : from_(from) {}
-  template <typename T>
-  T get() {
-    T value;
-    std::memcpy(&value, from_.data(), sizeof value);
-    from_ = from_.subspan(sizeof value);
-    return value;
-  }
-  bool rest_is_zero() const {
-    for (const std::byte byte : from_) {
-      if (byte != std::byte{}) return false;
-    }
-    return true;
-  }
-
- private:
-  std::span<const std::byte> from_;
-};
-
 Status wrong(const char* field, uint64_t value) {
   return Status(Code::kProtocol,
                 "local channel: " + std::string(field) + " is " + std::to_string(value));
 }
 
-Result<std::variant<Publish, Consumed>> decode_publish(Reader reader) {
+Result<std::variant<Publish, Consumed>> decode_publish(RecordReader reader) {
   Publish publish;
   const auto arena = reader.get<uint16_t>();
   if (arena >= kArenas) return wrong("arena", arena);
@@ -72,7 +35,7 @@ Result<std::variant<Publish, Consumed>> decode_publish(Reader reader) {
   return std::variant<Publish, Consumed>(publish);
 }
 
-Result<std::variant<Publish, Consumed>> decode_consumed(Reader reader) {
+Result<std::variant<Publish, Consumed>> decode_consumed(RecordReader reader) {
   Consumed consumed;
   consumed.count = reader.get<uint16_t>();
   if (consumed.count == 0 || consumed.count > kSequencesARecord) {
@@ -90,17 +53,18 @@ Result<std::variant<Publish, Consumed>> decode_consumed(Reader reader) {
 
 GreetingBytes encode(const Greeting& greeting) {
   GreetingBytes bytes{};
-  Writer writer(bytes);
+  RecordWriter writer(bytes);
   writer.put(kMagic).put(kFormat).put(greeting.refusal ? kRefusalKind : kGreetingKind);
   writer.put(greeting.nonce).put(greeting.from.value).put(greeting.to.value);
   writer.put(greeting.max_published).put(uint32_t{0});
   for (const Geometry& arena : greeting.arenas) writer.put(arena.arena_bytes).put(arena.slot_bytes);
+  writer.put(greeting.proof);
   return bytes;
 }
 
 RecordBytes encode(const Publish& publish) {
   RecordBytes bytes{};
-  Writer(bytes)
+  RecordWriter(bytes)
       .put(kPublishKind)
       .put(static_cast<uint16_t>(publish.arena))
       .put(publish.header.segment)
@@ -115,12 +79,16 @@ RecordBytes encode(const Publish& publish) {
 
 RecordBytes encode(const Consumed& consumed) {
   RecordBytes bytes{};
-  Writer(bytes).put(kConsumedKind).put(consumed.count).put(uint32_t{0}).put(consumed.sequences);
+  RecordWriter(bytes)
+      .put(kConsumedKind)
+      .put(consumed.count)
+      .put(uint32_t{0})
+      .put(consumed.sequences);
   return bytes;
 }
 
 Result<Greeting> decode_greeting(std::span<const std::byte, kGreetingBytes> bytes) {
-  Reader reader(bytes);
+  RecordReader reader(bytes);
   if (const auto magic = reader.get<uint32_t>(); magic != kMagic) return wrong("magic", magic);
   if (const auto format = reader.get<uint16_t>(); format != kFormat) {
     return Status(Code::kProtocol, "local channel: format is " + std::to_string(kFormat) +
@@ -147,13 +115,14 @@ Result<Greeting> decode_greeting(std::span<const std::byte, kGreetingBytes> byte
       return wrong("slot bytes", arena.slot_bytes);
     }
   }
+  greeting.proof = reader.get<ChannelProof>();
   if (!reader.rest_is_zero()) return wrong("a reserved field", 1);
   return greeting;
 }
 
 Result<std::variant<Publish, Consumed>> decode_record(
     std::span<const std::byte, kRecordBytes> bytes) {
-  Reader reader(bytes);
+  RecordReader reader(bytes);
   const auto kind = reader.get<uint16_t>();
   if (kind == kPublishKind) return decode_publish(reader);
   if (kind == kConsumedKind) return decode_consumed(reader);

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <boost/asio/post.hpp>
 #include <random>
 #include <thread>
 
@@ -185,6 +186,26 @@ TEST_F(RendezvousTest, AFollowerThatIsRefusedForAConnectionItDoesNotHaveDialsAga
   ASSERT_TRUE(until([&] { return connected->has_value(); }));
   ASSERT_TRUE((*connected)->ok()) << (*connected)->status().to_string();
   EXPECT_EQ(node.events, Strings{"up"});
+}
+
+TEST_F(RendezvousTest, ARedialThatIsDueWhenThePlaneStopsIsDropped) {
+  TestNode node(io_, 1);
+  RawListener listener(io_);
+  const auto connected = node.connect(listener.address());
+  RawPeer first = listener.accept();
+  first.send(smaller(2));
+  first.send(Refuse{{}, RefuseReason::kDuplicate, "the old one still stands here"});
+  ASSERT_TRUE(until([&] { return first.ended_by_now(); }));
+  // The loop is away until the redial is due; stop() then runs before the redial's handler, which
+  // is no longer to be cancelled.
+  boost::asio::post(io_, [&] {
+    std::this_thread::sleep_for(60ms);
+    boost::asio::post(io_, [&] { node.plane->stop(); });
+  });
+  ASSERT_TRUE(until([&] { return connected->has_value(); }));
+  EXPECT_EQ((*connected)->status().code(), Code::kUnavailable);
+  run_for(io_, 30ms);
+  EXPECT_EQ(node.events, Strings{});
 }
 
 TEST_F(RendezvousTest, ANewLifeEndsTheOldOneFirstAndTheOldOneStaysOver) {

@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <boost/asio/post.hpp>
+
 #include "tests/transfer/local/test_side.h"
 
 namespace baton::local {
@@ -99,6 +101,38 @@ TEST_F(LocalChannelTest, BothDirectionsAndManySegments) {
   EXPECT_EQ(back.received, Pump::kSegments);
 }
 
+TEST_F(LocalChannelTest, BetweenTwoSegmentsWhateverElseIsDueRuns) {
+  Side a(io_, 1), b(io_, 2);
+  join(io_, a, b);
+  std::string order;
+  b.events.when_segment = [&] {
+    order += 's';
+    boost::asio::post(io_, [&] { order += '.'; });
+  };
+  std::vector<Status> outcomes;
+  for (uint32_t i = 0; i < 4; ++i) send(a, segment(i, 64), &outcomes);  // leave together
+  ASSERT_TRUE(until([&] { return order.size() == 8; }));
+  EXPECT_EQ(order, "s.s.s.s.");
+}
+
+TEST_F(LocalChannelTest, AChannelThatIsClosedOrLetGoBetweenTwoSegmentsShowsNoMore) {
+  for (const bool let_go : {false, true}) {
+    Side a(io_, 1), b(io_, 2);
+    join(io_, a, b);
+    b.events.when_segment = [&] {
+      boost::asio::post(io_, [&] {
+        let_go ? b.channel.reset() : b.channel->close(Status(Code::kCancelled, "enough"));
+      });
+    };
+    std::vector<Status> outcomes;
+    for (uint32_t i = 0; i < 4; ++i) send(a, segment(i, 64), &outcomes);
+    ASSERT_TRUE(until([&] { return a.events.closes.size() == 1; }));
+    run_for(io_, 10ms);
+    EXPECT_EQ(b.events.payloads.size(), 1u);
+    EXPECT_EQ(b.events.closes.size(), let_go ? 0u : 1u);
+  }
+}
+
 TEST_F(LocalChannelTest, RetainedSlotsAreShownWhereTheyLie) {
   Side a(io_, 1), b(io_, 2);
   join(io_, a, b);
@@ -107,14 +141,13 @@ TEST_F(LocalChannelTest, RetainedSlotsAreShownWhereTheyLie) {
   std::vector<Status> outcomes;
   const auto done = [&](const Status& status) { outcomes.push_back(status); };
   ASSERT_TRUE(a.channel->publish(segment(9, 3000), slot, 5000, done).ok());
-  const SlotId id = slot.id();
   slot.reset();
   ASSERT_TRUE(until([&] { return b.events.payloads.size() == 1; }));
-  EXPECT_TRUE(a.retained->current(id));  // the channel keeps it
+  EXPECT_EQ(a.retained->counts().held, 1u);  // the channel keeps it
   EXPECT_TRUE(filled(b.events.payloads[0].bytes(), 9));
   b.events.payloads.clear();
   ASSERT_TRUE(until([&] { return outcomes.size() == 1; }));
-  EXPECT_FALSE(a.retained->current(id));
+  EXPECT_EQ(a.retained->counts().held, 0u);
 }
 
 TEST_F(LocalChannelTest, WhatCannotBePublishedIsTheCallersMistake) {

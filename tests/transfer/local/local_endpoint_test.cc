@@ -36,7 +36,7 @@ class LocalEndpointTest : public ::testing::Test {
   // A peer by hand that dials, greets and is answered; its arena is `pool`'s.
   UniqueFd join(Side& side, const std::shared_ptr<SlotPool>& pool, Greeting* theirs = nullptr,
                 std::vector<UniqueFd>* descriptors = nullptr) {
-    auto fd = connect_abstract(side.endpoint->socket_name());
+    auto fd = connect_abstract(side.hello().local_socket);
     EXPECT_TRUE(fd.ok());
     Greeting greeting = greeting_to(side);
     greeting.max_published = 2;
@@ -80,6 +80,25 @@ TEST_F(LocalEndpointTest, EitherSideMayBeFirst) {
   }
 }
 
+// As after a control connection that died before the peer opened its end.
+TEST_F(LocalEndpointTest, WhatItsDiallerGaveUpIsNotTakenForTheNextOne) {
+  Side a(io_, 1), b(io_, 2);
+  Events gone;
+  const auto given_up = a.open(b.hello(), true, gone);
+  run_for(io_, 20ms);  // its greeting waits at b
+  a.endpoint->give_up(gone);
+  EXPECT_EQ(outcome(given_up), Code::kCancelled);
+  const auto theirs = b.open(a.hello(), false, b.events);
+  run_for(io_, 20ms);
+  EXPECT_FALSE(theirs->has_value());
+  const auto ours = a.open(b.hello(), true, a.events);
+  EXPECT_EQ(outcome(ours), Code::kOk);
+  EXPECT_EQ(outcome(theirs), Code::kOk);
+  a.endpoint->give_up(a.events);  // nothing is being opened any more
+  EXPECT_TRUE(b.events.closes.empty());
+  EXPECT_TRUE(gone.closes.empty());
+}
+
 TEST_F(LocalEndpointTest, AWrongNonceOrLifeIsRefused) {
   Side a(io_, 1), b(io_, 2);
   protocol::Hello wrong_nonce = b.hello();
@@ -104,7 +123,7 @@ TEST_F(LocalEndpointTest, NobodyThereAndNobodyOpening) {
 TEST_F(LocalEndpointTest, GarbageAndSilenceAreClosed) {
   Side a(io_, 1, {.open_deadline = 100ms});
   for (const size_t bytes : {size_t{0}, size_t{10}, size_t{200}}) {
-    auto fd = connect_abstract(a.endpoint->socket_name());
+    auto fd = connect_abstract(a.hello().local_socket);
     ASSERT_TRUE(fd.ok());
     const std::string junk(bytes, 'x');
     EXPECT_EQ(::send(fd->get(), junk.data(), junk.size(), MSG_NOSIGNAL),
@@ -141,7 +160,7 @@ TEST_F(LocalEndpointTest, ThePeersDescriptorCannotBeMappedForWriting) {
 
 TEST_F(LocalEndpointTest, AnArenaWithoutSealsIsRefused) {
   Side a(io_, 1);
-  auto fd = connect_abstract(a.endpoint->socket_name());
+  auto fd = connect_abstract(a.hello().local_socket);
   ASSERT_TRUE(fd.ok());
   const UniqueFd unsealed(::memfd_create("unsealed", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   ASSERT_EQ(::ftruncate(unsealed.get(), 8192), 0);
@@ -187,8 +206,7 @@ TEST_F(LocalEndpointTest, APeerThatIsKilledReleasesEverything) {
   Side a(io_, 1);
   protocol::Hello child_hello;
   child_hello.incarnation = {99};
-  Child child(
-      {BATON_TEST_PEER, "local", a.endpoint->socket_name(), std::to_string(a.nonce()), "1"});
+  Child child({BATON_TEST_PEER, "local", a.hello().local_socket, std::to_string(a.nonce()), "1"});
   std::shared_ptr<Side::Opened> opened;
   ASSERT_TRUE(until([&] {  // a start of the process may take longer than the deadline
     if (!opened || (opened->has_value() && !(*opened)->ok())) {

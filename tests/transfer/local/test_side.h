@@ -1,118 +1,22 @@
-// One node's end of local channels with everything it tells its owner written down.
+// A node's end of local channels.
 #pragma once
 
-#include <gtest/gtest.h>
-
-#include <deque>
-#include <memory>
-#include <optional>
-#include <string>
-#include <vector>
-
-#include "tests/transfer/loop.h"
+#include "tests/transfer/channel_side.h"
 #include "transfer/local/local_endpoint.h"
 
 namespace baton::local::testing {
 
-using baton::testing::run_for;
-using baton::testing::run_until;
+using namespace baton::testing;
 
-inline constexpr size_t kTransitBytes = 4096;
-inline constexpr size_t kRetainedBytes = 16384;
-inline constexpr uint64_t kNonce = 0x6e6f6e6365;  // plus the incarnation
-
-inline std::shared_ptr<SlotPool> make_pool(size_t slot_bytes, size_t slots) {
-  auto arena = Arena::create({.name = "test", .bytes = slot_bytes * slots});
-  EXPECT_TRUE(arena.ok()) << arena.status().to_string();
-  auto pool = SlotPool::create(std::move(*arena), slot_bytes);
-  EXPECT_TRUE(pool.ok()) << pool.status().to_string();
-  return *pool;
-}
-
-inline void fill(std::span<std::byte> bytes, uint32_t seed) {
-  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(seed + i * 7);
-}
-inline bool filled(std::span<const std::byte> bytes, uint32_t seed) {
-  for (size_t i = 0; i < bytes.size(); ++i) {
-    if (bytes[i] != static_cast<std::byte>(seed + i * 7)) return false;
-  }
-  return true;
-}
-
-inline HandoffAttempt handoff(uint8_t id) { return {HandoffId{{id}}, 1}; }
-inline SegmentHeader segment(uint32_t index, uint64_t bytes, uint8_t id = 1) {
-  return {handoff(id), index, bytes, {index * 1000ull}};
-}
-
-struct Events : ChannelEvents {
-  void on_segment(const SegmentHeader& header, ReceivedBytes payload) override {
-    EXPECT_TRUE(closes.empty());
-    headers.push_back(header);
-    payloads.push_back(std::move(payload));
-  }
-  void on_staging() override {
-    EXPECT_TRUE(closes.empty());
-    ++stagings;
-    if (when_staging) when_staging();
-  }
-  void on_channel_closed(const Status& why) override { closes.push_back(why); }
-
-  std::vector<SegmentHeader> headers;
-  std::deque<ReceivedBytes> payloads;
-  std::vector<Status> closes;
-  std::function<void()> when_staging;
-  int stagings = 0;
-};
-
-struct Side {
+struct Side : ChannelSide {
   Side(boost::asio::io_context& io, uint64_t incarnation, LocalConfig config = {},
-       size_t transit_slots = 4)
-      : incarnation{incarnation},
-        transit(make_pool(kTransitBytes, transit_slots)),
-        retained(make_pool(kRetainedBytes, 4)) {
-    auto created = LocalEndpoint::create(io, config, {this->incarnation, nonce()},
-                                         ChannelMemory::create(io, transit, retained));
+       size_t transit_slots = 4, std::shared_ptr<ChannelSessions> sessions = nullptr)
+      : ChannelSide(incarnation, transit_slots, std::move(sessions)) {
+    auto created =
+        LocalEndpoint::create(io, config, identity(), ChannelMemory::create(io, transit, retained));
     EXPECT_TRUE(created.ok()) << created.status().to_string();
     endpoint = std::move(*created);
   }
-
-  uint64_t nonce() const { return kNonce + incarnation.value; }
-  protocol::Hello hello() const {
-    protocol::Hello hello;
-    hello.incarnation = incarnation;
-    endpoint->describe(hello);
-    hello.channel_nonce = nonce();
-    return hello;
-  }
-
-  using Opened = std::optional<Result<std::unique_ptr<Channel>>>;
-  std::shared_ptr<Opened> open(const protocol::Hello& peer, bool dial, Events& to) {
-    auto opened = std::make_shared<Opened>();
-    endpoint->open(peer, dial, to, [opened](Result<std::unique_ptr<Channel>> channel) {
-      EXPECT_FALSE(opened->has_value()) << "answered twice";
-      opened->emplace(std::move(channel));
-    });
-    EXPECT_FALSE(opened->has_value()) << "answered inside the call";
-    return opened;
-  }
-
-  Incarnation incarnation;
-  std::shared_ptr<SlotPool> transit;
-  std::shared_ptr<SlotPool> retained;
-  Events events;
-  std::unique_ptr<LocalEndpoint> endpoint;
-  std::unique_ptr<Channel> channel;
 };
-
-// Opens the channel between two sides; `a` dials.
-inline void join(boost::asio::io_context& io, Side& a, Side& b) {
-  const auto ours = a.open(b.hello(), true, a.events);
-  const auto theirs = b.open(a.hello(), false, b.events);
-  ASSERT_TRUE(run_until(io, [&] { return ours->has_value() && theirs->has_value(); }));
-  ASSERT_TRUE((*ours)->ok()) << (*ours)->status().to_string();
-  ASSERT_TRUE((*theirs)->ok()) << (*theirs)->status().to_string();
-  a.channel = std::move(***ours);
-  b.channel = std::move(***theirs);
-}
 
 }  // namespace baton::local::testing

@@ -1,0 +1,71 @@
+// What leaves on one lane: segments one after the other, written piece by piece from where they
+// lie. The checksum of a segment in an engine's blocks is taken piece by piece just before the
+// system call reads them.
+//
+// Confined to one thread. Calls nobody: what is to be called is handed out.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include "transfer/slot_pool.h"
+#include "transfer/tcp/records.h"
+#include "transfer/tcp/runs.h"
+
+namespace baton::tcp {
+
+// How a pass over a lane's socket ended.
+enum class Pass : uint8_t {
+  kIdle,      // nothing is left to do
+  kBlocked,   // the socket takes, or has, no more
+  kSpent,     // the budget is used up; there is more
+  kNoMemory,  // a segment waits for staging memory (reading only)
+};
+
+class Outgoing {
+ public:
+  using Done = Channel::PublishDone;
+
+  // From a slot, kept until its bytes have been written; its checksum is known.
+  void add(const SegmentHeader& header, SlotRef slot, std::span<std::byte> bytes, Done done);
+  // From an engine's blocks.
+  void add(const SegmentHeader& header, const SegmentPlace& place, Done done);
+
+  size_t segments() const { return queue_.size(); }
+  uint64_t bytes() const { return bytes_; }  // payload not written yet
+
+  // Writes, at most about `budget` bytes. Appends to `finished` the `done` of every segment whose
+  // source is no longer read. Errors: kUnavailable, the connection is of no use any more.
+  Result<Pass> write(int socket, uint64_t budget, std::vector<Done>& finished);
+
+  // From now on nothing of this handoff (nullptr: of any) is read: what was not begun is dropped,
+  // what was is filled up with zeros and marked as given up. Returns their `done`s.
+  std::vector<Done> give_up(const HandoffAttempt* handoff);
+
+ private:
+  struct Segment {
+    SegmentHeader header;
+    HeaderBytes head;
+    TrailerBytes tail;
+    Runs runs;
+    RunCursor next;                    // to be written
+    RunCursor summed;                  // in the checksum
+    std::optional<ChecksumPass> pass;  // none: the checksum is known
+    SlotRef slot;
+    Done done;
+    uint64_t written = 0;  // of the whole record
+    bool given_up = false;
+  };
+  void push(Segment segment);
+  // The next part of the front segment as iovecs; returns its bytes.
+  uint64_t prepare(Segment& segment, uint64_t budget);
+  void wrote(Segment& segment, uint64_t bytes, std::vector<Done>& finished);
+
+  std::deque<Segment> queue_;
+  uint64_t bytes_ = 0;
+  std::vector<iovec> list_;
+};
+
+}  // namespace baton::tcp

@@ -1,0 +1,261 @@
+#include "transfer/tcp/tcp_channel.h"
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <string>
+#include <utility>
+
+namespace baton::tcp {
+namespace {
+
+using boost::system::error_code;
+
+// After so many bytes other work of the thread has its turn.
+constexpr uint64_t kTurnBytes = 1 << 20;
+
+Status closed_status() { return Status(Code::kUnavailable, "tcp channel: closed"); }
+
+}  // namespace
+
+ChannelCore::ChannelCore(std::vector<Socket> lanes, const TcpConfig& config, ChannelMemory memory,
+                         ChannelEvents& events)
+    : config_(config),
+      memory_(std::move(memory)),
+      events_(&events),
+      buffers_(config.staged_bytes, [this] { memory_is_back(); }) {
+  for (Socket& socket : lanes)
+    lanes_.push_back(std::make_unique<Lane>(std::move(socket), events, buffers_));
+}
+
+void ChannelCore::start() {
+  if (closed_) return;
+  for (const auto& lane : lanes_) wait_readable(*lane);
+}
+
+// --- sending
+
+ChannelCore::Lane& ChannelCore::emptiest_lane() {
+  const auto before = [](const auto& a, const auto& b) { return a->out.bytes() < b->out.bytes(); };
+  return **std::min_element(lanes_.begin(), lanes_.end(), before);
+}
+
+ChannelCore::Lane* ChannelCore::free_lane() {
+  Lane* best = nullptr;
+  for (const auto& lane : lanes_) {
+    if (lane->out.segments() >= config_.queued_segments) continue;
+    if (best == nullptr || lane->out.bytes() < best->out.bytes()) best = lane.get();
+  }
+  if (best == nullptr) waits_for_lane_ = true;
+  return best;
+}
+
+Status ChannelCore::no_lane() {
+  return Status(
+      Code::kResourceExhausted,
+      "tcp channel: every lane holds " + std::to_string(config_.queued_segments) + " segments");
+}
+
+Result<std::optional<Staging>> ChannelCore::acquire(size_t bytes) {
+  if (closed_) return closed_status();
+  const size_t most = memory_.transit ? memory_.transit->slot_bytes() : 0;
+  if (bytes == 0 || bytes > most) {
+    return Status(Code::kInvalidArgument, "tcp channel: a segment of " + std::to_string(bytes) +
+                                              " bytes, where a transit slot has " +
+                                              std::to_string(most));
+  }
+  if (free_lane() == nullptr) return std::optional<Staging>();
+  std::optional<SlotRef> slot = memory_.transit->allocate();
+  if (!slot) {
+    wait_for_memory();
+    return std::optional<Staging>();
+  }
+  SlotWriter writer = memory_.transit->add_writer(*slot);
+  const std::span<std::byte> lent = slot->bytes().first(bytes);
+  return std::optional<Staging>(Staging{lent, std::move(*slot), std::move(writer)});
+}
+
+void ChannelCore::wait_for_memory() {
+  if (std::exchange(waits_for_memory_, true)) return;
+  memory_.queue->wait([weak = weak_from_this()] {
+    const auto self = weak.lock();
+    if (!self) return;
+    self->waits_for_memory_ = false;
+    if (!self->closed_or_gone()) self->events_->on_staging();
+  });
+}
+
+Status ChannelCore::publish(const SegmentHeader& header, Source source, SlotRef slot,
+                            std::span<std::byte> bytes, Channel::PublishDone done) {
+  if (closed_) return closed_status();
+  Lane* lane = source == Source::kStaging ? &emptiest_lane() : free_lane();
+  if (lane == nullptr) return no_lane();
+  lane->out.add(header, std::move(slot), bytes, std::move(done));
+  wake(*lane);
+  return ok_status();
+}
+
+Status ChannelCore::send(const SegmentHeader& header, const SegmentPlace& place,
+                         Channel::PublishDone done) {
+  if (closed_) return closed_status();
+  Lane* lane = free_lane();
+  if (lane == nullptr) return no_lane();
+  lane->out.add(header, place, std::move(done));
+  wake(*lane);
+  return ok_status();
+}
+
+void ChannelCore::wake(Lane& lane) {
+  if (std::exchange(lane.writing, true)) return;
+  boost::asio::post(lane.socket.get_executor(), [self = shared_from_this(), &lane] {
+    if (!self->closed_) self->write(lane);
+  });
+}
+
+void ChannelCore::write(Lane& lane) {
+  auto finished = std::exchange(finished_, {});
+  const Result<Pass> pass = lane.out.write(lane.socket.native_handle(), kTurnBytes, finished);
+  lane.writing = false;
+  if (!pass.ok()) close(pass.status());
+  for (const auto& done : finished) done(ok_status());
+  finished.clear();
+  finished_ = std::move(finished);  // keeps its memory
+  if (closed_) return;
+  if (*pass == Pass::kBlocked) {
+    lane.writing = true;
+    wait_writable(lane);
+  } else if (*pass == Pass::kSpent) {
+    wake(lane);
+  }
+  if (waits_for_lane_ && lane.out.segments() < config_.queued_segments && events_ != nullptr) {
+    waits_for_lane_ = false;
+    events_->on_staging();
+  }
+}
+
+void ChannelCore::wait_writable(Lane& lane) {
+  lane.socket.async_wait(Socket::wait_write, [self = shared_from_this(), &lane](const error_code&) {
+    if (!self->closed_) self->write(lane);
+  });
+}
+
+// --- receiving
+
+void ChannelCore::wait_readable(Lane& lane) {
+  lane.socket.async_wait(Socket::wait_read, [self = shared_from_this(), &lane](const error_code&) {
+    if (!self->closed_) self->read(lane);
+  });
+}
+
+void ChannelCore::read(Lane& lane) {
+  if (events_ == nullptr) return;
+  const Result<Pass> pass = lane.in.read(lane.socket.native_handle(), kTurnBytes);
+  if (!pass.ok()) return close(pass.status());
+  if (closed_) return;
+  if (*pass == Pass::kNoMemory) {
+    lane.out_of_memory = true;
+  } else {
+    wait_readable(lane);
+  }
+}
+
+// A staged segment was consumed while a lane waited for its memory.
+void ChannelCore::memory_is_back() {
+  boost::asio::post(lanes_.front()->socket.get_executor(), [weak = weak_from_this()] {
+    const auto self = weak.lock();
+    if (!self) return;
+    for (const auto& lane : self->lanes_)
+      if (!self->closed_ && std::exchange(lane->out_of_memory, false)) self->read(*lane);
+  });
+}
+
+// --- ends
+
+void ChannelCore::forget(const HandoffAttempt& handoff) {
+  if (closed_) return;  // finish() runs them
+  std::vector<Channel::PublishDone> dones;
+  std::vector<SegmentHeader> lost;
+  for (const auto& lane : lanes_) {
+    for (auto& done : lane->out.give_up(&handoff)) dones.push_back(std::move(done));
+    if (const auto header = lane->in.lose_place(&handoff)) lost.push_back(*header);
+  }
+  if (dones.empty() && lost.empty()) return;
+  boost::asio::post(lanes_.front()->socket.get_executor(),
+                    [self = shared_from_this(), dones = std::move(dones), lost = std::move(lost)] {
+                      const Status why(Code::kCancelled, "the handoff ended");
+                      for (const auto& done : dones) done(why);
+                      for (const SegmentHeader& header : lost)
+                        if (self->events_ != nullptr) self->events_->on_placed(header, why);
+                    });
+}
+
+void ChannelCore::close(Status why) {
+  if (std::exchange(closed_, true)) return;
+  // Callbacks take place on this executor, which outlives the sockets.
+  const auto executor = lanes_.front()->socket.get_executor();
+  error_code ignored;
+  for (const auto& lane : lanes_) {
+    lane->in.stop();
+    lane->socket.close(ignored);
+  }
+  boost::asio::post(executor,
+                    [self = shared_from_this(), why = std::move(why)] { self->finish(why); });
+}
+
+void ChannelCore::finish(const Status& why) {
+  const Status cancelled(Code::kCancelled, "the channel closed: " + why.message());
+  for (const auto& lane : lanes_) {
+    for (const auto& done : lane->out.give_up(nullptr)) done(cancelled);
+    const auto header = lane->in.lose_place(nullptr);
+    if (header && events_ != nullptr) events_->on_placed(*header, cancelled);
+  }
+  if (ChannelEvents* events = std::exchange(events_, nullptr)) events->on_channel_closed(why);
+}
+
+void ChannelCore::abandon() {
+  events_ = nullptr;
+  close(Status(Code::kCancelled, "the channel's owner let go of it"));
+}
+
+namespace {
+
+class TcpChannel final : public Channel {
+ public:
+  explicit TcpChannel(std::shared_ptr<ChannelCore> core) : core_(std::move(core)) {}
+  ~TcpChannel() override { core_->abandon(); }
+
+  std::string_view transport() const override { return "tcp"; }
+  Result<std::optional<Staging>> acquire(size_t bytes) override { return core_->acquire(bytes); }
+  Status publish(const SegmentHeader& header, Staging staging, PublishDone done) override {
+    staging.writer.reset();
+    return core_->publish(header, ChannelCore::Source::kStaging, std::move(staging.slot),
+                          staging.bytes, std::move(done));
+  }
+  Status publish(const SegmentHeader& header, SlotRef slot, size_t offset,
+                 PublishDone done) override {
+    const std::span<std::byte> whole = slot.bytes();
+    if (header.bytes == 0 || offset > whole.size() || header.bytes > whole.size() - offset) {
+      return Status(Code::kInvalidArgument, "tcp channel: bytes " + std::to_string(offset) + " + " +
+                                                std::to_string(header.bytes) + " of a slot of " +
+                                                std::to_string(whole.size()));
+    }
+    return core_->publish(header, ChannelCore::Source::kSlot, std::move(slot),
+                          whole.subspan(offset, header.bytes), std::move(done));
+  }
+  bool sends_blocks() const override { return true; }
+  Status send(const SegmentHeader& header, const SegmentPlace& place, PublishDone done) override {
+    return core_->send(header, place, std::move(done));
+  }
+  void forget(const HandoffAttempt& handoff) override { core_->forget(handoff); }
+  void close(Status why) override { core_->close(std::move(why)); }
+
+ private:
+  const std::shared_ptr<ChannelCore> core_;
+};
+
+}  // namespace
+
+std::unique_ptr<Channel> make_channel(std::shared_ptr<ChannelCore> core) {
+  return std::make_unique<TcpChannel>(std::move(core));
+}
+
+}  // namespace baton::tcp

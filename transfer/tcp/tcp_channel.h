@@ -1,0 +1,80 @@
+// A tcp channel once its lanes are connected: segments in both directions.
+//
+// What is sent goes straight from the engine's blocks, or from slots and staging memory, to the
+// lane with the least before it. What comes is received straight into the engine's blocks where
+// its owner has a place for it. Closing the sockets is the fence: only this thread's system calls
+// read or write for them, so that after it nothing does.
+//
+// Confined to the io_context's thread.
+#pragma once
+
+#include <boost/asio/ip/tcp.hpp>
+#include <memory>
+#include <vector>
+
+#include "transfer/channel_endpoint.h"
+#include "transfer/tcp/incoming.h"
+#include "transfer/tcp/outgoing.h"
+#include "transfer/tcp/tcp_config.h"
+
+namespace baton::tcp {
+
+class ChannelCore : public std::enable_shared_from_this<ChannelCore> {
+ public:
+  using Socket = boost::asio::ip::tcp::socket;
+
+  ChannelCore(std::vector<Socket> lanes, const TcpConfig& config, ChannelMemory memory,
+              ChannelEvents& events);
+
+  void start();
+  Result<std::optional<Staging>> acquire(size_t bytes);
+  // Of staging memory: acquire() saw that a lane had room; what took it meanwhile does not count.
+  enum class Source : uint8_t { kSlot, kStaging };
+  Status publish(const SegmentHeader& header, Source source, SlotRef slot,
+                 std::span<std::byte> bytes, Channel::PublishDone done);
+  Status send(const SegmentHeader& header, const SegmentPlace& place, Channel::PublishDone done);
+  void forget(const HandoffAttempt& handoff);
+  void close(Status why);
+  // The owner's handle is gone: close without telling it.
+  void abandon();
+
+ private:
+  struct Lane {
+    Lane(Socket socket, ChannelEvents& events, StagedBuffers& buffers)
+        : socket(std::move(socket)), in(events, buffers) {}
+    Socket socket;
+    Outgoing out;
+    Incoming in;
+    bool writing = false;  // a pass is posted, or the socket is waited for
+    bool out_of_memory = false;
+  };
+
+  Lane& emptiest_lane();
+  // The lane for the next segment; null where all have as much as they may hold.
+  Lane* free_lane();
+  Status no_lane();
+  void wake(Lane& lane);
+  void write(Lane& lane);
+  void wait_writable(Lane& lane);
+  void wait_readable(Lane& lane);
+  void read(Lane& lane);
+  void memory_is_back();
+  void wait_for_memory();
+  void finish(const Status& why);
+  bool closed_or_gone() const { return closed_ || events_ == nullptr; }
+
+  const TcpConfig config_;
+  const ChannelMemory memory_;
+  ChannelEvents* events_;  // null once abandoned
+  StagedBuffers buffers_;
+  std::vector<std::unique_ptr<Lane>> lanes_;
+  std::vector<Channel::PublishDone> finished_;
+  bool waits_for_lane_ = false;
+  bool waits_for_memory_ = false;
+  bool closed_ = false;
+};
+
+// The owner's handle.
+std::unique_ptr<Channel> make_channel(std::shared_ptr<ChannelCore> core);
+
+}  // namespace baton::tcp
