@@ -27,6 +27,7 @@ namespace baton {
 
 class Channel;
 class ChannelEvents;
+class Timeline;
 
 // The engine's KV memory: where each layer's blocks lie. The memory is the engine's and outlives
 // the node.
@@ -75,6 +76,7 @@ struct NodeConfig {
   Token token;            // that peers and the HTTP endpoint ask for
   bool insecure = false;  // listen beyond loopback without one
   NodeSeams seams;
+  Timeline* timeline = nullptr;  // records what the handoffs do (timeline.h); outlives the node
 };
 
 class Node {

@@ -13,6 +13,7 @@
 #include "transfer/node.h"
 #include "transfer/node_metrics.h"
 #include "transfer/tiers/host_tier.h"
+#include "transfer/timeline.h"
 
 namespace baton {
 
@@ -51,6 +52,13 @@ struct NodeCore {
                     uint32_t tokens) const {
     return {config.kv.layer_base[layer], config.kv.layout,
             blocks.data() + first / config.kv.layout.block_tokens, tokens};
+  }
+
+  // Until now.
+  void record(TimelineEvent::Stage stage, const HandoffAttempt& handoff, uint32_t chunk,
+              uint32_t layer, uint64_t bytes, TimePoint begin) const {
+    if (config.timeline != nullptr)
+      config.timeline->add({stage, handoff, chunk, layer, bytes, begin, now()});
   }
 
   static ChecksumSeed seed(const ChunkId& chunk, uint32_t layer, uint64_t bytes) {

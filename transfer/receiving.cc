@@ -99,7 +99,10 @@ std::variant<ChannelEvents::Otherwise, SegmentPlace> Receiving::place(const Segm
     // What the engine holds in part is verified whole and written in part: that takes a copy.
     if (first_wanted_token(id.chunk) != 0 || !in_long_runs(place.blocks, place.order))
       return Otherwise::kStage;
-    if (wanted(header)) return place;
+    if (wanted(header)) {
+      if (core_.config.timeline != nullptr) placed_at_[header.segment] = now();
+      return place;
+    }
   } else {
     core_.node_metrics.segment_dropped("unwanted");
   }
@@ -107,9 +110,16 @@ std::variant<ChannelEvents::Otherwise, SegmentPlace> Receiving::place(const Segm
 }
 
 void Receiving::on_placed(const SegmentHeader& header, const Result<Checksum>& checksum) {
+  if (const auto placed = placed_at_.extract(header.segment)) record_copy(header, placed.mapped());
   if (!checksum.ok()) return came(header, false);
   core_.node_metrics.copied(NodeMetrics::Copy::kReceivedIntoBlocks, header.bytes);
   verify(header, *checksum);
+}
+
+void Receiving::record_copy(const SegmentHeader& header, TimePoint began) const {
+  const protocol::SegmentId id = machine_.segments().id(header.segment);
+  core_.record(TimelineEvent::Stage::kVerifyScatter, machine_.handoff(), id.chunk, id.layer,
+               header.bytes, began);
 }
 
 void Receiving::on_segment(const SegmentHeader& header, ReceivedBytes payload) {
@@ -124,6 +134,7 @@ void Receiving::on_segment(const SegmentHeader& header, ReceivedBytes payload) {
                         [self = shared_from_this(), header, bytes, began](Checksum checksum) {
                           bytes->reset();
                           self->copy_time_ += now() - began;
+                          self->record_copy(header, began);
                           self->core_.node_metrics.copied(NodeMetrics::Copy::kScatter,
                                                           header.bytes);
                           self->verify(header, checksum);

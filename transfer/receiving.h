@@ -75,6 +75,7 @@ class Receiving : public std::enable_shared_from_this<Receiving> {
   void loaded(LocalLoad load, Checksum checksum);
   void accept();
   bool wanted(const SegmentHeader& header);
+  void record_copy(const SegmentHeader& header, TimePoint began) const;
   void verify(const SegmentHeader& header, Checksum checksum);
   void came(const SegmentHeader& header, bool verified);
   void retain(uint32_t segment, Checksum checksum);
@@ -106,7 +107,8 @@ class Receiving : public std::enable_shared_from_this<Receiving> {
   uint32_t local_copies_ = 0;  // under way: tier loads and retaining
   std::vector<HostTier::Pin> pins_;
   std::vector<bool> layer_told_;
-  std::unordered_map<uint32_t, Retain> retains_;  // by chunk
+  std::unordered_map<uint32_t, Retain> retains_;       // by chunk
+  std::unordered_map<uint32_t, TimePoint> placed_at_;  // by segment; for the timeline alone
 
   bool session_over_ = false;  // done or aborted: the engine polls no more
   bool settled_ = false;       // kLoaded or kFailed was told

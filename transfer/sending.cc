@@ -91,6 +91,7 @@ void Sending::on_feed() {
   if (update.begun && !aborted_) {
     for (uint32_t layer = 0; layer < layers(); ++layer) {
       uint32_t& chunk = ready_chunks_[layer];
+      const uint32_t first = chunk;
       while (chunk < chunks_.size() && !aborted_) {
         const uint32_t last = chunk * core_.config.chunk_tokens + chunks_[chunk].tokens;
         if (last > update.layer_tokens[layer]) break;
@@ -100,6 +101,10 @@ void Sending::on_feed() {
           break;
         }
         computed(chunk++, layer);
+      }
+      if (chunk != first) {
+        core_.record(TimelineEvent::Stage::kCompute, request_.handoff, first, layer, 0,
+                     std::exchange(computing_since_, now()));
       }
     }
     gather_next();
@@ -135,7 +140,7 @@ void Sending::reject(const std::string& what) {
 
 void Sending::offer() {
   offered_ = true;
-  offered_at_ = now();
+  offered_at_ = computing_since_ = now();
   for (ChunkWork& chunk : chunks_) take_from_tier(chunk);
   if (!machine_ || end_) return;
   protocol::Offer offer{.handoff = request_.handoff,
@@ -208,6 +213,8 @@ void Sending::gather_next() {
         [self = shared_from_this(), job, writer, began](Checksum checksum) {
           writer->reset();
           self->gather_time_ += now() - began;
+          self->core_.record(TimelineEvent::Stage::kGather, self->request_.handoff, job.chunk,
+                             job.layer, self->chunks_[job.chunk].segment_bytes, began);
           self->gathered(job, checksum);
         });
   }

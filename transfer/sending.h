@@ -144,6 +144,7 @@ class Sending : public std::enable_shared_from_this<Sending> {
   // Measured for the report and the metrics.
   TimePoint created_at_;
   TimePoint offered_at_{};
+  TimePoint computing_since_{};  // the layer that is not ready yet
   TimePoint busy_since_{};
   Duration busy_{};
   Duration gather_time_{};

@@ -42,6 +42,8 @@ bool Sending::publish_next(Channel& channel) {
   if (busy_since_ == TimePoint{}) busy_since_ = now();
   transport_ = channel.transport();
   ChunkWork& chunk = chunks_[*segment / layers()];
+  core_.record(TimelineEvent::Stage::kSend, request_.handoff, *segment / layers(),
+               *segment % layers(), chunk.segment_bytes, now());
   switch (source_of(channel, *segment)) {
     case Source::kSlot:
       return publish_from_slot(channel, *segment, chunk, *segment % layers());
@@ -160,6 +162,8 @@ void Sending::staged(uint32_t segment, Checksum checksum, Staging staging, TimeP
   --staging_gathers_;
   gather_time_ += now() - began;
   const uint64_t bytes = chunks_[segment / layers()].segment_bytes;
+  core_.record(TimelineEvent::Stage::kGather, request_.handoff, segment / layers(),
+               segment % layers(), bytes, began);
   core_.node_metrics.copied(NodeMetrics::Copy::kGather, bytes);
   Effects effects;
   Status status;

@@ -1,0 +1,154 @@
+#include "perf/external.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "perf/wire.h"
+#include "transfer/base/unique_fd.h"
+
+namespace baton::bench {
+namespace {
+
+using Words = std::vector<std::string>;
+
+constexpr Duration kPatience = std::chrono::seconds(30);
+constexpr int kTries = 100;  // of a client whose server is not there yet
+constexpr auto kBetweenTries = std::chrono::milliseconds(50);
+
+// A program that runs; ended with this.
+class Program {
+ public:
+  static Result<std::unique_ptr<Program>> start(const Words& words) {
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC) != 0) return Status::from_errno("pipe", errno);
+    std::unique_ptr<Program> program(new Program(UniqueFd(ends[0])));
+    const UniqueFd theirs(ends[1]);
+    std::vector<char*> arguments;
+    for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
+    arguments.push_back(nullptr);
+    program->pid_ = ::fork();
+    if (program->pid_ < 0) return Status::from_errno("fork", errno);
+    if (program->pid_ == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      ::dup2(theirs.get(), STDOUT_FILENO);
+      ::dup2(theirs.get(), STDERR_FILENO);
+      ::execvp(arguments[0], arguments.data());
+      ::_exit(127);
+    }
+    return program;
+  }
+  ~Program() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+
+  // All that it writes until it ends, and its exit code.
+  Result<std::pair<std::string, int>> finish() {
+    const TimePoint end = now() + kPatience;
+    std::string text;
+    for (;;) {
+      BATON_RETURN_IF_ERROR(wait_readable(output_.get(), end));
+      char buffer[4096];
+      const ssize_t got = ::read(output_.get(), buffer, sizeof buffer);
+      if (got < 0) return Status::from_errno("read", errno);
+      if (got == 0) break;
+      text.append(buffer, static_cast<size_t>(got));
+    }
+    int status = 0;
+    ::waitpid(std::exchange(pid_, -1), &status, 0);
+    return std::pair(std::move(text), WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+  }
+
+ private:
+  explicit Program(UniqueFd output) : output_(std::move(output)) {}
+  const UniqueFd output_;
+  pid_t pid_ = -1;
+};
+
+Result<std::string> free_port() {
+  BATON_ASSIGN_OR_RETURN(const auto listener, listen_at({"127.0.0.1", 0}));
+  return std::to_string(listener.second.port);
+}
+
+// The client's words, once its server is there.
+Result<std::string> between(const Words& server_words, const Words& client_words) {
+  BATON_ASSIGN_OR_RETURN(const auto server, Program::start(server_words));
+  std::string said;
+  for (int i = 0; i < kTries; ++i) {
+    BATON_ASSIGN_OR_RETURN(const auto client, Program::start(client_words));
+    BATON_ASSIGN_OR_RETURN(auto result, client->finish());
+    if (result.second == 0) return std::move(result.first);
+    if (result.second == 127)
+      return Status(Code::kNotFound, "this measurement needs " + client_words.front());
+    said = std::move(result.first);
+    const timespec pause{.tv_sec = 0, .tv_nsec = std::chrono::nanoseconds(kBetweenTries).count()};
+    ::nanosleep(&pause, nullptr);
+  }
+  return Status(Code::kUnavailable, client_words.front() + " says: " + said.substr(0, 500));
+}
+
+// The figures of the last line that has several, separated by commas.
+std::vector<double> last_row(const std::string& text) {
+  std::vector<double> last;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    std::vector<double> row;
+    std::istringstream words(line);
+    for (std::string word; std::getline(words, word, ',');) {
+      char* end = nullptr;
+      row.push_back(std::strtod(word.c_str(), &end));
+      if (end == word.c_str()) row.clear();
+    }
+    if (row.size() > 2) last = row;
+  }
+  return last;
+}
+
+}  // namespace
+
+Result<double> iperf3_rate() {
+  BATON_ASSIGN_OR_RETURN(const std::string port, free_port());
+  BATON_ASSIGN_OR_RETURN(
+      const std::string text,
+      between({"iperf3", "-s", "-1", "-p", port}, {"iperf3", "-c", "127.0.0.1", "-p", port, "-l",
+                                                   "4M", "-t", "2", "-C", "cubic", "-J"}));
+  const auto json = nlohmann::json::parse(text, nullptr, false);
+  const auto at = nlohmann::json::json_pointer("/end/sum_received/bits_per_second");
+  if (!json.is_object() || !json.contains(at))
+    return Status(Code::kUnavailable, "iperf3 says: " + text.substr(0, 500));
+  return json.at(at).get<double>() / 8;
+}
+
+Result<double> ucx_perftest_rate() {
+  BATON_ASSIGN_OR_RETURN(const std::string port, free_port());
+  const Words ucx{"env",
+                  "UCX_TLS=tcp",
+                  "UCX_TCP_TX_SEG_SIZE=64K",
+                  "UCX_TCP_RX_SEG_SIZE=128K",
+                  "UCX_NET_DEVICES=lo",
+                  "ucx_perftest",
+                  "-p",
+                  port};
+  Words client = ucx;
+  for (const char* word : {"-t", "ucp_am_bw", "-s", "4194304", "-n", "1000", "-w", "20", "-e", "-f",
+                           "-v", "127.0.0.1"})
+    client.push_back(word);
+  BATON_ASSIGN_OR_RETURN(const std::string text, between(ucx, client));
+  const std::vector<double> row = last_row(text);
+  // Iterations, three latencies, then the average and the overall MiB a second.
+  if (row.size() < 6)
+    return Status(Code::kUnavailable, "ucx_perftest says: " + text.substr(0, 500));
+  return row[5] * 1024 * 1024;
+}
+
+}  // namespace baton::bench

@@ -1,0 +1,111 @@
+// How fast does one handoff bring its bytes into the receiving engine's blocks?
+#include <algorithm>
+#include <cstring>
+
+#include "perf/external.h"
+#include "perf/pair_options.h"
+#include "perf/timeline_file.h"
+
+namespace baton::bench {
+namespace {
+
+struct Options : PairOptions {
+  std::string timeline;
+  bool external = false;
+};
+
+// Contiguous copies out of the sender's KV memory, by one thread, into memory that no cache holds.
+class Memcpy {
+ public:
+  explicit Memcpy(std::span<const std::byte> from)
+      : from_(from), to_(std::min(from.size(), kToBytes), std::byte{1}) {}
+  Result<double> once() {
+    const double began = seconds_now();
+    for (size_t at = 0; at < from_.size(); at += to_.size())
+      std::memcpy(to_.data(), from_.data() + at, std::min(to_.size(), from_.size() - at));
+    return seconds_now() - began;
+  }
+
+ private:
+  static constexpr size_t kToBytes = 128u << 20;
+  const std::span<const std::byte> from_;
+  std::vector<std::byte> to_;
+};
+
+Status write_timeline(Pair& pair, size_t first, const std::string& file) {
+  const auto ours = pair.side().timeline()->events().subspan(first);
+  BATON_ASSIGN_OR_RETURN(const auto theirs, pair.other_timeline());
+  return write_timeline_file(file, ours, theirs);
+}
+
+// How our own reference stands beside other people's programs.
+Status add_external(Line& line, const Spec& spec) {
+  const bool ucx = spec.channel == ChannelChoice::kUcx;
+  const std::string name = ucx ? "ucx_perftest" : "iperf3";
+  BATON_ASSIGN_OR_RETURN(const double rate, ucx ? ucx_perftest_rate() : iperf3_rate());
+  line.also[name + "_GBps"] = rounded(rate / 1e9);
+  line.also["reference_of_" + name] =
+      rounded(static_cast<double>(*line.bytes) / median(line.against) / rate);
+  return ok_status();
+}
+
+Status answer_one(Run& run, const Options& options, Spec spec) {
+  Json parameters = pair_parameters(spec, options);
+  run.progress.begin("handoff " + parameters.dump());
+  spec.timeline = !options.timeline.empty();
+  BATON_ASSIGN_OR_RETURN(const auto connect, other_host(options));
+  BATON_ASSIGN_OR_RETURN(const auto pair, Pair::create(spec, connect));
+  const uint32_t blocks = pair->side().pool().blocks();
+  const auto once = [&]() -> Result<double> {
+    BATON_ASSIGN_OR_RETURN(const Pair::Landed landed, pair->hand_off(1, blocks));
+    return landed.seconds;
+  };
+  std::vector<Way> ways{{"handoff", once}, reference_way(*pair)};
+  Memcpy memcpy(pair->side().pool().bytes());
+  if (spec.channel == ChannelChoice::kLocal)
+    ways.push_back({"memcpy", [&] { return memcpy.once(); }});
+  if (spec.channel == ChannelChoice::kUcx)
+    ways.push_back({"active_messages_NONE", [&] { return pair->ucx(UcxErrors::kNone); }});
+  BATON_ASSIGN_OR_RETURN(const auto series, measure(ways, run.common.samples_or(7), run.progress));
+  Line line{.name = "handoff",
+            .parameters = std::move(parameters),
+            .bytes = spec.bytes_of(blocks),
+            .reference = reference_name(spec),
+            .ours = series[0],
+            .against = series[1],
+            .blame = pair->usage.blame()};
+  pair->usage.describe(line.also);
+  if (series.size() > 2) add_also(line, ways[2].name, series[2]);
+  if (options.external && spec.channel != ChannelChoice::kLocal)
+    BATON_RETURN_IF_ERROR(add_external(line, spec));
+  if (spec.timeline) {
+    // One more handoff, alone in the recording.
+    const size_t first = pair->side().timeline()->events().size();
+    BATON_RETURN_IF_ERROR(pair->other_timeline().status());
+    BATON_RETURN_IF_ERROR(once().status());
+    BATON_RETURN_IF_ERROR(write_timeline(*pair, first, options.timeline));
+  }
+  run.report.add(line);
+  return ok_status();
+}
+
+Status answer(const Options& options, Run& run) {
+  BATON_ASSIGN_OR_RETURN(const auto specs, pair_specs(options, run.common));
+  for (const Spec& spec : specs) BATON_RETURN_IF_ERROR(answer_one(run, options, spec));
+  return ok_status();
+}
+
+}  // namespace
+
+Question add_handoff(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("handoff", "how fast is one handoff over a channel");
+  add_pair_options(*command, *options);
+  command->add_option("--timeline", options->timeline,
+                      "writes one more handoff as a Perfetto/Chrome timeline into that file");
+  command->add_flag("--external", options->external,
+                    "compares the reference with iperf3 (tcp) or ucx_perftest (ucx), too");
+  return {command, [options](Run& run) { return answer(*options, run); }};
+}
+
+}  // namespace baton::bench
