@@ -236,7 +236,7 @@ def build_and_fetch():
         return folder, *fetched_model(fetch)
 
 
-def start_cluster(programs, model, prefillers, decoders, network):
+def start_cluster(programs, model, prefillers, decoders, channel, network):
     """All on this host; with a network, prefillers on its first host and decoders on its second."""
     engines = {}
     for role, count, host in (("prefill", prefillers, 0), ("decode", decoders, 1)):
@@ -247,7 +247,8 @@ def start_cluster(programs, model, prefillers, decoders, network):
         with place:
             engines[role] = [programs.start(
                 f"{role}-{i + 1}", "reference_engine", "--role", role, "--model", model, "--node",
-                node, "--node-http", http, "--listen", http, *ENGINE_FLAGS) for i in range(count)]
+                node, "--node-http", http, "--listen", http, "--channel", channel, *ENGINE_FLAGS)
+                for i in range(count)]
     legs = []
     for role, started in engines.items():
         for engine in started:
@@ -317,6 +318,8 @@ def parse_options():
                         "namespaces, with a link between them; needs root)")
     parser.add_argument("--bandwidth", metavar="RATE",
                         help="of the link between two hosts, each direction, e.g. 4gbit")
+    parser.add_argument("--channel", choices=("auto", "local", "tcp", "ucx"), default="auto",
+                        help="how KV bytes move (auto)")
     parser.add_argument("--keep", action="store_true", help="leave it running until Ctrl-C")
     parser.add_argument("--model", help="a model of your own: FILE.gguf or random:…")
     parser.add_argument("--prompts", type=Path, default=PROMPTS, metavar="FOLDER",
@@ -365,7 +368,7 @@ def main():
         print(f"== starting {options.prefillers} prefiller(s), {options.decoders} decoder(s) and "
               "a router", flush=True)
         router, engines = start_cluster(programs, model, options.prefillers, options.decoders,
-                                        network)
+                                        options.channel, network)
         good = compare(programs, model, title, model_line, router, options.prompts)
         print(f"== {time.monotonic() - started:.0f} s", flush=True)
         if options.keep:

@@ -5,6 +5,7 @@
 #   --no-install       do not install missing Debian packages
 #   --prefillers N     how many prefillers (default 1)
 #   --decoders N       how many decoders (default 1)
+#   --channel NAME     auto, local, tcp or ucx: how KV bytes move (default auto)
 #   --hosts 2          prefillers and decoders on hosts of their own: network namespaces with a link
 #                      between them (needs root)
 #   --bandwidth RATE   of that link, e.g. 4gbit

@@ -35,7 +35,7 @@ def start(tmp_path):
     def start(*arguments):
         driver = subprocess.Popen(
             [sys.executable, EXAMPLES / "quickstart.py", "--model", MODEL, "--build-folder", BUILD,
-             "--prompts", tmp_path, *arguments],
+             "--prompts", tmp_path, "--channel", CHANNEL, *arguments],
             stdin=subprocess.DEVNULL, stdout=open(tmp_path / "out", "wb"),
             stderr=subprocess.STDOUT, start_new_session=True)
         driver.said = lambda: (tmp_path / "out").read_text()
