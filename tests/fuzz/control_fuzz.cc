@@ -100,7 +100,8 @@ size_t fuzz_control(const uint8_t* data, size_t size) {
   boost::asio::io_context io(1);
   boost::asio::ip::tcp::socket socket(io);
   socket.assign(boost::asio::ip::tcp::v4(), fds[1]);
-  auto connection = std::make_shared<control::Connection>(std::move(socket), size_t{8} << 20);
+  auto connection = std::make_shared<control::Connection>(
+      control::Stream::create(std::move(socket), nullptr, false), size_t{8} << 20);
 
   size_t passed = 0, answered = 0;
   std::optional<Status> closed;

@@ -90,7 +90,7 @@ void Explorer::happen_to_sender(What what, uint8_t argument) {
       return;
     case What::kTake: {
       const std::optional<uint32_t> taken = sender_step(Input::kTake).taken;
-      require(taken.has_value(), "next_segment_bytes() has a value and take() has none");
+      require(taken.has_value(), "next_segment() has a value and take() has none");
       if (!taken) return;
       const auto segment = static_cast<uint8_t>(*taken);
       require(next_.sender_end == 0, "a segment is taken after the end");

@@ -56,7 +56,7 @@ View SenderMaker<M>::view(const M& machine) const {
             .live = machine.state() != M::State::kEnded,
             .quiet = machine.quiet(),
             .peer_drained = machine.peer_drained(),
-            .can_take = machine.next_segment_bytes().has_value(),
+            .can_take = machine.next_segment().has_value(),
             .under_way = machine.publishes_under_way(),
             .unacknowledged = machine.unacknowledged_bytes(),
             .published = machine.published_bytes()};
@@ -77,7 +77,7 @@ void SenderMaker<M>::apply(M& machine, Input input, uint8_t argument, const Mess
       return machine.offer(kStart, scenario_.offered(), effects);
     case Input::kReady:
       for (uint32_t i = 0; i < machine.segments().segments(); ++i) {
-        if (argument == 255 || argument == i) machine.segment_ready(i);
+        if (argument == 255 || argument == i) machine.segment_ready(kStart, i);
       }
       return;
     case Input::kTake:

@@ -104,8 +104,8 @@ struct PublishesTwiceAtOnce : SenderHandoff {
     const auto* resend = std::get_if<Resend>(&message);
     if (resend != nullptr && !resend->segments.empty()) again = resend->segments[0];
   }
-  std::optional<uint64_t> next_segment_bytes() const {
-    return again ? segments().bytes(*again) : SenderHandoff::next_segment_bytes();
+  std::optional<uint32_t> next_segment() const {
+    return again ? again : SenderHandoff::next_segment();
   }
   std::optional<uint32_t> take() {
     return again ? std::exchange(again, std::nullopt) : SenderHandoff::take();
