@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +12,7 @@ import pytest
 FOLDER = Path(__file__).resolve().parent
 sys.path[:0] = [str(FOLDER.parent / "e2e"), str(FOLDER.parent / "hosts")]
 
+import chaos as driver  # noqa: E402
 import checks  # noqa: E402
 from baton import SANITIZED, Engine, rounds  # noqa: E402
 from client import Answer, Metrics  # noqa: E402
@@ -62,6 +65,43 @@ def test_only_some_faults(name):
     others = {"kill": "terminate", "restart": "kill"}.get(name, "kill")
     events = [event for number in range(50) for event in plan_round(1, number, (name,)).events]
     assert events and others not in {event.action for event in events}
+
+
+@pytest.mark.parametrize("failures, played, failed", [(1, [1, 2], 1), (2, [1, 2, 3, 4], 2),
+                                                      (9, [1, 2, 3, 4, 5], 2)])
+def test_goes_on_with_new_processes_after_a_failed_round(monkeypatch, tmp_path, capsys, failures,
+                                                         played, failed):
+    """Rounds 2 and 4 fail."""
+    started, ended, rounds_played = [], [], []
+
+    class FakeChaos:
+        def __init__(self, stage, *_):
+            self.stage = stage
+
+        def begin(self):
+            return []
+
+        def round(self, number):
+            rounds_played.append((number, self.stage))
+            return (["wrong"], ["an event"]) if number in (2, 4) else ([], [])
+
+    def start(folder):
+        started.append(folder)
+        return SimpleNamespace(end=lambda: ended.append(folder) or [])
+    monkeypatch.setattr(driver, "own_network", lambda: nullcontext(None))
+    monkeypatch.setattr(driver, "Baton", start)
+    monkeypatch.setattr(driver, "expected_tokens", lambda baton: [[1]])
+    monkeypatch.setattr(driver, "Stage", lambda *_: len(started))
+    monkeypatch.setattr(driver, "Chaos", FakeChaos)
+    options = SimpleNamespace(seed=3, rounds=5, only_round=None, failures=failures, verbose=False,
+                              faults=list(FAULTS), channel="tcp")
+    assert driver.play(options, tmp_path, Counter()) == failed
+    assert [number for number, _ in rounds_played] == played
+    assert all(stage == (1 if number < 3 else 2 if number < 5 else 3)
+               for number, stage in rounds_played)
+    assert ended == started and len(set(started)) == len(started)
+    assert "again: tests/chaos/chaos.py --seed 3 --only-round 2 --channel tcp" in \
+        capsys.readouterr().out
 
 
 def load(**keywords):
