@@ -39,7 +39,7 @@ struct Hello {
   std::string local_socket;    // abstract Unix socket of the local channel, without the leading NUL
   uint64_t channel_nonce = 0;  // whoever opens a channel to the sender shows this number
   uint16_t tcp_port = 0;       // of the tcp channel, at the host of `node`; 0: none
-  std::string ucx_address;     // of the UCX worker (bytes); empty: none
+  std::string ucx_address;     // of the ucx channel: its port, at the host of `node`; empty: none
   std::string ucx_transports;  // what it would use between hosts, as UCX names it: "rc_mlx5,tcp"
   bool operator==(const Hello&) const = default;
 };
