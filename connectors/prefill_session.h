@@ -48,14 +48,16 @@ struct PrefillRequest {
 class PrefillSession {
  public:
   // Errors: kInvalidArgument (no tokens, too many, transient mode without a peer),
-  // kResourceExhausted (max_handoffs), kExists (this attempt runs already), kUnavailable
-  // (stopping). On an error on_released is never called.
+  // kResourceExhausted (max_handoffs), kExists (this attempt runs already), kRefused (it has ended
+  // already; names how), kUnavailable (stopping). On an error on_released is never called.
   static Result<std::unique_ptr<PrefillSession>> create(Node& node, PrefillRequest request,
                                                         std::function<void()> on_released);
   // Without finish(): aborts. on_released still comes.
   ~PrefillSession();
 
-  // `blocks` may grow later (extend). The KV of the first `cached_tokens` is in them already.
+  // Block ids are below KvMemory::blocks, and the table has at most tokens / block_tokens + 2 of
+  // them, extend()'s included; else the handoff fails. `blocks` may grow later (extend). The KV of
+  // the first `cached_tokens` is in them already.
   void begin(std::span<const uint32_t> blocks, uint32_t cached_tokens);
   // Appends block ids to the table.
   void extend(std::span<const uint32_t> blocks);

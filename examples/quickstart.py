@@ -5,12 +5,14 @@ import argparse
 import http.client
 import json
 import os
+import secrets
 import shlex
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +20,9 @@ import model_file
 from processes import Helper, ProgramEnded, Programs, run
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "tests" / "hosts"))
+from hosts import Network, why_no_hosts  # noqa: E402
+
 PROMPTS = ROOT / "examples" / "prompts"
 RANDOM_MODEL = "random:layers=8,heads=8,kv_heads=4,head_dim=32,hidden=256,ffn=512,context=8192"
 REQUEST_LIMIT_S = 120
@@ -25,7 +30,8 @@ ANSWER_TOKENS = 24
 CHAT_TOKENS = 48
 # 512 blocks of 16 tokens: 0.4 GB for SmolLM2.
 ENGINE_FLAGS = ["--block-tokens", "16", "--chunk-tokens", "256", "--kv-blocks", "512",
-                "--threads", str(min(os.cpu_count() or 1, 8)), "--listen", "127.0.0.1:0"]
+                "--threads", str(min(os.cpu_count() or 1, 8))]
+LOOPBACK = "127.0.0.1:0"
 
 
 @dataclass
@@ -147,7 +153,7 @@ def is_good(answer, reference):
             and len(answer.tokens) > 0 and answer.tokens == reference.tokens)
 
 
-def print_table(answers, references, model_line):
+def print_table(answers, references, title, model_line):
     columns = ["request", "prompt tokens", "computed by decoder", "handed off MB", "transport",
                "TTFT ms", "ITL ms", "share of bound", "tokens equal"]
     rows = []
@@ -166,6 +172,7 @@ def print_table(answers, references, model_line):
             + ("" if answer.tokens == reference.tokens else " NO")])
     widths = [max(6, *(len(word) for word in column.split())) for column in columns]
     widths = [max(width, *(len(row[i]) for row in rows)) for i, width in enumerate(widths)]
+    print(f"{title}\n")
     print_heading(columns, widths)
     for row in rows:
         print("  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
@@ -229,52 +236,63 @@ def build_and_fetch():
         return folder, *fetched_model(fetch)
 
 
-def start_cluster(programs, model, prefillers, decoders):
-    engines = {
-        role: [programs.start(f"{role}-{i + 1}", "reference_engine", "--role", role, "--model",
-                              model, "--node", "127.0.0.1:0", "--node-http", "127.0.0.1:0",
-                              *ENGINE_FLAGS) for i in range(count)]
-        for role, count in (("prefill", prefillers), ("decode", decoders))}
+def start_cluster(programs, model, prefillers, decoders, network):
+    """All on this host; with a network, prefillers on its first host and decoders on its second."""
+    engines = {}
+    for role, count, host in (("prefill", prefillers, 0), ("decode", decoders, 1)):
+        place, http, node = nullcontext(), LOOPBACK, LOOPBACK
+        if network is not None:
+            host = network.hosts[host]
+            place, http, node = host.entered(), f"{host.desk}:0", f"{host.ipv4}:0"
+        with place:
+            engines[role] = [programs.start(
+                f"{role}-{i + 1}", "reference_engine", "--role", role, "--model", model, "--node",
+                node, "--node-http", http, "--listen", http, *ENGINE_FLAGS) for i in range(count)]
     legs = []
     for role, started in engines.items():
         for engine in started:
             addresses = programs.wait_ready(engine).addresses
             legs += [f"--{role}", f"http://{addresses['listen']}={addresses['node']}@"
                                   f"{addresses['node_http']}"]
-    router = programs.start("router", "baton-router", "--listen", "127.0.0.1:0", *legs)
+    router = programs.start("router", "baton-router", "--listen", LOOPBACK, *legs)
     return programs.wait_ready(router), engines
 
 
-def compare(programs, model, model_line, router, prompts):
+def compare(programs, model, title, model_line, router, prompts):
     rounds = requests(prompts)
     name = model_name(router.addresses["listen"])
     print("== answers, prefilled by one process and decoded by another:")
     answers = send_all(router.addresses["listen"], name, rounds, quiet=False)
     print("== the same requests again, to one engine alone", flush=True)
     alone = programs.wait_ready(programs.start(
-        "alone", "reference_engine", "--role", "both", "--model", model, *ENGINE_FLAGS))
+        "alone", "reference_engine", "--role", "both", "--model", model, "--listen", LOOPBACK,
+        *ENGINE_FLAGS))
     references = send_all(alone.addresses["listen"], name, rounds, quiet=True)
     alone.process.send_signal(signal.SIGTERM)
     alone.process.wait()
     programs.started.remove(alone)
     programs.check_alive()
     print()
-    print_table(answers, references, model_line)
+    print_table(answers, references, title, model_line)
     good = sum(is_good(answers[each], references[each]) for each in answers)
     print(f"\n{good} of {len(answers)} prompts were handed off at the price of one token computed "
           "by the decoder,\nand answered with exactly the tokens of the engine alone.", flush=True)
     return good == len(answers)
 
 
-def keep_running(programs, router, engines):
+def keep_running(programs, router, engines, network):
+    # The router of two hosts is at their desk, which is not on this machine's network.
+    inside = "" if network is None else f"nsenter --net=/proc/{router.process.pid}/ns/net "
     address = router.addresses["listen"]
     body = json.dumps({"messages": [{"role": "user", "content": "Name three rivers."}],
                        "model": model_name(address), "max_tokens": 48, "stream": True})
-    print(f"\nIt is still running. Try:\n\n  curl -N http://{address}/v1/chat/completions "
+    print(f"\nIt is still running. Try:\n\n  {inside}curl -N http://{address}/v1/chat/completions "
           f"-H 'Content-Type: application/json' -d {shlex.quote(body)}\n")
     for program in [router, *engines["prefill"], *engines["decode"]]:
         address = program.addresses.get("node_http", program.addresses["listen"])
         print(f"  {program.name:10} http://{address}/metrics  log: {program.log_path}")
+    if network is not None:
+        print(f"\nThese pages want the header 'Authorization: Bearer {os.environ['BATON_TOKEN']}'.")
     print("\nCtrl-C stops everything.", flush=True)
     while True:
         programs.check_alive()
@@ -294,13 +312,38 @@ def parse_options():
                         help="do not install missing Debian packages (seen to by quickstart.sh)")
     parser.add_argument("--prefillers", type=count, default=1, metavar="N")
     parser.add_argument("--decoders", type=count, default=1, metavar="N")
+    parser.add_argument("--hosts", type=int, choices=(1, 2), default=1,
+                        help="2: prefillers and decoders on hosts of their own (network "
+                        "namespaces, with a link between them; needs root)")
+    parser.add_argument("--bandwidth", metavar="RATE",
+                        help="of the link between two hosts, each direction, e.g. 4gbit")
     parser.add_argument("--keep", action="store_true", help="leave it running until Ctrl-C")
     parser.add_argument("--model", help="a model of your own: FILE.gguf or random:…")
     parser.add_argument("--prompts", type=Path, default=PROMPTS, metavar="FOLDER",
                         help="a relay.txt and a harbour.txt of your own")
     parser.add_argument("--build-folder", type=Path,
                         help="with --model: use this build, do not build")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.bandwidth and options.hosts != 2:
+        parser.error("--bandwidth is of the link between two hosts: add --hosts 2")
+    return options
+
+
+def hosts_of(options):
+    """(the network of two hosts as a context, None on one host; what the table says of it)"""
+    if options.hosts == 1:
+        return nullcontext(), "prefilled and decoded on one host"
+    why = why_no_hosts()
+    if why:
+        raise ProgramEnded(f"--hosts 2: {why}")
+    try:
+        network = Network(options.bandwidth)
+    except OSError as error:
+        raise ProgramEnded(f"--hosts 2: {error}") from None
+    # Beyond loopback nodes let in only who shows a token: one of this run's own.
+    os.environ["BATON_TOKEN"] = secrets.token_hex(16)
+    link = f"{options.bandwidth} between them" if options.bandwidth else "nothing shapes their link"
+    return network, f"prefilled on one host, decoded on another (network namespaces, {link})"
 
 
 def interrupt(number, frame):
@@ -312,19 +355,21 @@ def main():
         signal.signal(number, interrupt)
     options = parse_options()
     started = time.monotonic()
+    network, title = hosts_of(options)  # what is wrong with them is said before anything is built
     if options.model:
         model, model_line = options.model, f"model: {options.model}"
         folder = options.build_folder or build()
     else:
         folder, model, model_line = build_and_fetch()
-    with Programs(folder) as programs:
+    with network as network, Programs(folder) as programs:
         print(f"== starting {options.prefillers} prefiller(s), {options.decoders} decoder(s) and "
               "a router", flush=True)
-        router, engines = start_cluster(programs, model, options.prefillers, options.decoders)
-        good = compare(programs, model, model_line, router, options.prompts)
+        router, engines = start_cluster(programs, model, options.prefillers, options.decoders,
+                                        network)
+        good = compare(programs, model, title, model_line, router, options.prompts)
         print(f"== {time.monotonic() - started:.0f} s", flush=True)
         if options.keep:
-            keep_running(programs, router, engines)
+            keep_running(programs, router, engines, network)
     return 0 if good else 1
 
 

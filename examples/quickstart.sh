@@ -5,6 +5,9 @@
 #   --no-install       do not install missing Debian packages
 #   --prefillers N     how many prefillers (default 1)
 #   --decoders N       how many decoders (default 1)
+#   --hosts 2          prefillers and decoders on hosts of their own: network namespaces with a link
+#                      between them (needs root)
+#   --bandwidth RATE   of that link, e.g. 4gbit
 #   --keep             leave it running, to be tried with curl, until Ctrl-C
 set -euo pipefail
 cd "$(dirname "$0")/.."

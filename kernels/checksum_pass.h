@@ -35,7 +35,9 @@ class ChecksumPass {
   uint64_t position_ = 0;  // of the first stripe that is not whole
   size_t filled_ = 0;      // bytes of it, in stage_
   uint64_t sum_ = 0;
-  alignas(64) std::array<std::byte, kStripeBytes> stage_;
+  // Of no special alignment: this is allocated and freed all the time, and glibc before 2.38 does
+  // not use again what it gave out aligned.
+  std::array<std::byte, kStripeBytes> stage_;
 };
 
 }  // namespace baton

@@ -1,8 +1,9 @@
 // The kernels on a GPU. Present where the build found a CUDA toolkit (BATON_CUDA); with the driver
 // missing every call returns kUnavailable.
 //
-// Calls enqueue on a stream and return; nothing is allocated and the host never waits. Block lists,
-// blocks, payloads and checksums must stay until the stream has passed the launch. Thread-safe.
+// Calls enqueue on a stream and return; no device memory is allocated and the host never waits.
+// Block lists, blocks, payloads and checksums must stay until the stream has passed the launch.
+// Thread-safe.
 #pragma once
 
 #include "kernels/launch_batch.h"

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "transfer/base/cli.h"
+#include "transfer/base/env.h"
 
 namespace baton::router {
 namespace {
@@ -35,6 +36,7 @@ struct Flags {
   int64_t connect_ms = 1000;
   int64_t health_period_ms = 500;
   int64_t health_deadline_ms = 1000;
+  bool insecure = false;
 };
 
 void add_flags(CLI::App& app, Flags& flags, RouterConfig& config) {
@@ -82,6 +84,8 @@ void add_flags(CLI::App& app, Flags& flags, RouterConfig& config) {
   app.add_option("--max-inflight", config.max_inflight, "Requests at once; above it 429")
       ->check(count)
       ->capture_default_str();
+  app.add_flag("--insecure", flags.insecure,
+               "Listen beyond loopback although no token is set (BATON_TOKEN, BATON_TOKEN_FILE)");
   app.add_option("--max-connections", config.max_connections, "Clients at once; above it 503")
       ->check(count)
       ->capture_default_str();
@@ -90,6 +94,9 @@ void add_flags(CLI::App& app, Flags& flags, RouterConfig& config) {
 Status apply(const Flags& flags, RouterConfig& config) {
   using std::chrono::milliseconds;
   BATON_ASSIGN_OR_RETURN(config.listen, HostPort::parse(flags.listen));
+  BATON_ASSIGN_OR_RETURN(config.token, env::token());
+  BATON_RETURN_IF_ERROR(
+      check_exposure("--listen", config.listen, config.token.present(), flags.insecure));
   BATON_ASSIGN_OR_RETURN(config.policy, scheduler::parse_pairing_policy(flags.policy));
   BATON_RETURN_IF_ERROR(parse_instances(flags.prefill, config.prefillers));
   BATON_RETURN_IF_ERROR(parse_instances(flags.decode, config.decoders));

@@ -11,6 +11,7 @@
 #include "scheduler/pairing.h"
 #include "transfer/base/address.h"
 #include "transfer/base/clock.h"
+#include "transfer/base/token.h"
 
 namespace baton::router {
 
@@ -40,6 +41,8 @@ struct RouterConfig {
   size_t max_answer_bytes = 64 << 20;  // of an answer that is not streamed
   size_t max_inflight = 1024;          // requests; above it 429
   size_t max_connections = 4096;
+
+  Token token;  // shown to nodes, and asked for by /metrics
 };
 
 // The configuration, or the exit code to end with (help: 0; a wrong flag: 2, after one clear line

@@ -5,6 +5,7 @@
 #include "router/ctl_view.h"
 #include "router/http/client.h"
 #include "transfer/base/cli.h"
+#include "transfer/base/env.h"
 
 namespace {
 
@@ -28,14 +29,27 @@ struct Answer {
   http::Response response;
 };
 
-Answer ask(const CLI::App& app, const std::string& target, const std::string& path) {
+// Whether what is asked for needs the token, if there is one; it is sent to nobody else.
+enum class Access { kOpen, kToken };
+
+Answer ask(const CLI::App& app, const std::string& target, const std::string& path,
+           Access access = Access::kToken) {
   const Result<http::Url> url = parse_target(target);
   if (!url.ok()) return {usage_error(app, url.status().message()), {}};
+  http::Headers headers;
+  if (access == Access::kToken) {
+    const Result<Token> token = env::token();
+    if (!token.ok()) return {usage_error(app, token.status().message()), {}};
+    if (token->present()) headers.emplace_back("Authorization", token->authorization());
+  }
   http::EventLoop loop;
   http::Client client(loop);
-  auto response = client.fetch(url->address, {"GET", url->prefix + path, {}, ""},
+  auto response = client.fetch(url->address, {"GET", url->prefix + path, std::move(headers), ""},
                                {.connect_deadline = kDeadline, .deadline = kDeadline});
   if (!response.ok()) return {fail(response.status().to_string()), {}};
+  if (response->status == 401) {
+    return {fail(target + " asks for its token: set it in BATON_TOKEN or BATON_TOKEN_FILE"), {}};
+  }
   return {0, *std::move(response)};
 }
 
@@ -52,7 +66,7 @@ int handoffs(const CLI::App& app, const std::string& target) {
 }
 
 int health(const CLI::App& app, const std::string& target) {
-  const Answer answer = ask(app, target, "/health");
+  const Answer answer = ask(app, target, "/health", Access::kOpen);
   if (answer.code != 0) return answer.code;
   const bool healthy = answer.response.status == 200;
   const auto parsed = nlohmann::ordered_json::parse(answer.response.body, nullptr, false);

@@ -169,6 +169,8 @@ void Dispatch::tell_decoder_node(const std::string& reason) {
                         "/handoffs/" + handoff_.to_string() + "/fail",
                         {{"Content-Type", "application/json"}},
                         body.dump()};
+  const Token& token = context_.config.token;
+  if (token.present()) request.headers.emplace_back("Authorization", token.authorization());
   const auto status = std::make_shared<int>(0);
   context_.client.start(
       *node_http, std::move(request),
@@ -181,9 +183,9 @@ void Dispatch::tell_decoder_node(const std::string& reason) {
            [status, handoff = handoff_.to_string(),
             node = node_http->to_string()](const http::CallEnd& end) {
              if (end.status.ok() && *status < 400) return;
-             // The decoder finds out by itself, at its first-contact deadline.
+             // It finds out by itself, at a deadline.
              log::warn(
-                 "cannot tell the decoder's node of a failed prefill handoff={} node={} "
+                 "cannot tell the decoder's node of a failed leg handoff={} node={} "
                  "status={} error=\"{}\"",
                  handoff, node, *status, end.status.message());
            }});
@@ -220,6 +222,9 @@ void Dispatch::decode_ended(const http::CallEnd& end) {
   end_leg(decode_);
   if (finished_) return;
   const int status = answer_.engine_status();
+  // The prefiller's offer would wait there for a request that is not coming.
+  if (end.status.ok() && status >= 400 && paired_)
+    tell_decoder_node("the decoder's request ended: " + std::to_string(status));
   if (end.status.ok() && status < 500 && status != 429) {
     answer_.finish();
     return finish("ok");

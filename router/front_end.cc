@@ -54,6 +54,13 @@ void FrontEnd::handle(std::shared_ptr<http::Exchange> exchange) {
   if (expected == "POST") return complete(std::move(exchange));
   if (path == "/health") return health(*exchange);
   if (path == "/metrics") {
+    const auto& headers = exchange->request().headers;
+    if (!config_.token.admits(http::find_header(headers, "Authorization"))) {
+      return refuse(*exchange,
+                    {401, "the router asks for its token: Authorization: Bearer <token>", "",
+                     "invalid_api_key"},
+                    {{"WWW-Authenticate", "Bearer"}});
+    }
     return exchange->respond(200, {{"Content-Type", "text/plain; version=0.0.4"}},
                              all_metrics_.text());
   }

@@ -10,6 +10,7 @@ namespace {
 using nlohmann::json;
 
 const char* error_type(int status) {
+  if (status == 401) return "authentication_error";
   if (status == 429) return "rate_limit_error";
   if (status == 504) return "timeout_error";
   if (status >= 500) return "server_error";

@@ -5,29 +5,49 @@
 // unacknowledged bytes, so that a small handoff waits at most behind what a large one has published
 // already, never behind what it has still to send.
 //
-// Pure functions of a snapshot: no clock, no state, no I/O; safe to call from any thread.
+// Pure functions of a snapshot and plain values: no clock, no state, no I/O; safe from any thread.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <tuple>
+#include <vector>
 
 namespace baton::scheduler {
 
+// Where a segment stands in its handoff.
 struct SegmentPosition {
-  uint32_t layer = 0;  // within the chunk's KV group
+  uint16_t group = 0;  // KV group and head group, numbered by the caller
   uint32_t chunk = 0;  // position in the prompt
-  uint32_t group = 0;  // KV group and head group, numbered by the caller
+  uint16_t layer = 0;  // within the chunk's group
   bool operator==(const SegmentPosition&) const = default;
 };
 
-// Orders the ready segments of one handoff, first to send first: for a std::set, a heap or a sort.
-struct LayerMajor {
-  bool operator()(const SegmentPosition& a, const SegmentPosition& b) const {
-    return std::tie(a.layer, a.chunk, a.group) < std::tie(b.layer, b.chunk, b.group);
-  }
+// The order within a handoff: by layer; within a layer by chunk, and of a chunk by group. Numbers
+// the segments so, densely from 0; rank() and position() are inverse to each other. Plain value.
+// O(log groups) a call.
+class LayerMajor {
+ public:
+  LayerMajor() = default;
+  // Of groups with so many layers each, all with `chunks` chunks.
+  LayerMajor(std::span<const uint16_t> layers_of_group, uint32_t chunks);
+
+  uint32_t rank(const SegmentPosition& position) const;
+  SegmentPosition position(uint32_t rank) const;
+  bool operator==(const LayerMajor&) const = default;
+
+ private:
+  // Layers are alike in which groups have them, but for where a group ends: one run of layers each.
+  struct Run {
+    uint32_t base = 0;  // rank of its first segment
+    uint16_t first_layer = 0;
+    std::vector<uint16_t> groups;  // that have these layers, ascending
+    bool operator==(const Run&) const = default;
+  };
+
+  std::vector<Run> runs_;  // ascending by layer
+  uint32_t chunks_ = 0;
 };
 
 // One handoff of those whose next segment may go now: it is ready and within the window.

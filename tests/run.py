@@ -18,6 +18,8 @@ sys.path.append(str(ROOT / "examples"))
 import model_file  # noqa: E402
 
 BUILD_FOLDERS = {"release": "build", "asan": "build-asan", "tsan": "build-tsan"}
+# The channels over which the end-to-end tests run. Each channel's own tests run in every preset.
+CHANNELS = {"release": ["local", "tcp"], "asan": ["tcp"], "tsan": ["local"]}
 # A hung test is ended by its own limit long before these.
 CTEST_LIMIT_S = 900
 PYTEST_LIMIT_S = 900
@@ -185,7 +187,11 @@ def run_preset(preset, pattern, model):
            "PYTHONDONTWRITEBYTECODE": "1", **model}
     started = time.monotonic()
     total = run_ctest(build, env, pattern, prefix)
-    total += run_pytest("e2e", build / "e2e.xml", env, pattern, prefix)
+    for channel in CHANNELS[preset]:
+        note(f"{preset}: end to end over {channel}")
+        total += run_pytest("e2e", build / f"e2e-{channel}.xml", {**env, "BATON_CHANNEL": channel},
+                            pattern, prefix)
+    total += run_pytest("chaos", build / "chaos.xml", env, pattern, prefix)
     note(f"{preset}: {total.tests} tests: {total} ({time.monotonic() - started:.0f} s)")
     return total
 

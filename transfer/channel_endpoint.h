@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "transfer/channel.h"
+#include "transfer/channel_sessions.h"
 #include "transfer/protocol/messages.h"
 #include "transfer/staging_queue.h"
 
@@ -30,11 +31,22 @@ struct ChannelMemory {
   std::shared_ptr<StagingQueue> queue;  // who waits for transit memory
 };
 
-// Who this node is to the peers of its channels: they show the nonce of our HELLO, and name both
-// lives.
+// Who this node is to the peers of its channels: they show the nonce of our HELLO, name both lives,
+// and prove that they were let in. `label` is one for each kind and role, such as "local dialler".
+//
+// An endpoint puts prove() into each greeting, and before anything else is believed or sent asks
+// verify() of each greeting that it gets. A listening one asks when it has both the greeting and
+// the open() for that peer: until then the session may not have begun here. A greeting that does
+// not verify is closed; the open() goes on waiting for the right one.
 struct ChannelIdentity {
   Incarnation self;
   uint64_t nonce = 0;
+  std::shared_ptr<const ChannelSessions> sessions;  // null: neither token nor TLS
+
+  // For our greeting to the peer that said `to`.
+  ChannelProof prove(std::string_view label, const protocol::Hello& to) const;
+  // Of a greeting by `from`. Without sessions only zeros verify.
+  bool verify(const ChannelProof& proof, std::string_view label, Incarnation from) const;
 };
 
 class ChannelEndpoint {
@@ -55,6 +67,10 @@ class ChannelEndpoint {
   using OpenDone = std::function<void(Result<std::unique_ptr<Channel>>)>;
   virtual void open(const protocol::Hello& peer, bool dial, ChannelEvents& events,
                     OpenDone done) = 0;
+
+  // Whoever wants the channel is gone: an open() with these events that still runs ends now, with
+  // kCancelled, and what it dialled is closed, so that the peer does not take it for the next one.
+  virtual void give_up(const ChannelEvents& events) = 0;
 
   // Closes what is open, fails what is opening; idempotent.
   virtual void stop() = 0;

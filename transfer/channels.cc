@@ -36,7 +36,8 @@ struct Opening : std::enable_shared_from_this<Opening> {
     log::debug("channel not opened peer={} kind={} why=\"{}\"", peer.node, kind.name(),
                channel.status().message());
     failures += (failures.empty() ? "" : "; ") + channel.status().message();
-    if (!kinds.empty()) return try_next();
+    const bool given_up = channel.status().code() == Code::kCancelled;
+    if (!kinds.empty() && !given_up) return try_next();
     if (pending == 0) std::exchange(done, nullptr)(Status(channel.status().code(), failures));
   }
 };
@@ -67,7 +68,7 @@ const char* channel_choice_name(ChannelChoice choice) {
 
 Channels::Channels(ChannelIdentity identity,
                    std::vector<std::unique_ptr<ChannelEndpoint>> endpoints)
-    : identity_(identity), endpoints_(std::move(endpoints)) {}
+    : identity_(std::move(identity)), endpoints_(std::move(endpoints)) {}
 
 void Channels::describe(protocol::Hello& hello) const {
   hello.channel_nonce = identity_.nonce;
@@ -89,6 +90,10 @@ void Channels::open(const protocol::Hello& peer, bool dial, ChannelEvents& event
   do {
     opening->try_next();
   } while (!dial && !opening->kinds.empty());
+}
+
+void Channels::give_up(const ChannelEvents& events) {
+  for (const auto& endpoint : endpoints_) endpoint->give_up(events);
 }
 
 void Channels::stop() {

@@ -40,6 +40,8 @@ class Channels {
   // call; its error names every kind that was tried and why it failed.
   void open(const protocol::Hello& peer, bool dial, ChannelEvents& events,
             ChannelEndpoint::OpenDone done);
+  // As ChannelEndpoint has it.
+  void give_up(const ChannelEvents& events);
   void stop();
 
  private:

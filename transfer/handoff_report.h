@@ -15,8 +15,11 @@ struct HandoffReport {
   Status why;                        // ok exactly when committed
   std::string transport;             // "local", …; empty before a channel was chosen
   uint64_t bytes = 0;                // payload bytes verified (receiver) or acknowledged (sender)
-  uint32_t tokens = 0;               // leading prompt tokens that are now in the engine's blocks
-  uint32_t held_tokens = 0;          // of these, tokens that did not have to cross
+  // Receiver: leading prompt tokens that are now in the engine's blocks. Sender: of the prompt.
+  uint32_t tokens = 0;
+  // Receiver: of the prompt's tokens those that the engine or the host tier held at ACCEPT; what
+  // the engine holds of a chunk in part crosses nevertheless, with its chunk.
+  uint32_t held_tokens = 0;
   // max(C,T)+min(C,T)/L over the measured time; an estimate; unset where C or T is unknown.
   std::optional<double> share_of_bound;
   Duration first_offer{};  // begin to OFFER

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "transfer/base/log.h"
+#include "transfer/base/text.h"
 #include "transfer/node_impl.h"
 #include "transfer/tcp/tcp_endpoint.h"
 #include "transfer/ucx/ucx_endpoint.h"
@@ -11,7 +12,6 @@
 namespace baton {
 namespace {
 
-std::string number(uint64_t n) { return std::to_string(n); }
 std::string milliseconds(Duration d) { return number(static_cast<uint64_t>(to_ms(d))) + " ms"; }
 
 Status check(const NodeConfig& config) {
@@ -42,11 +42,12 @@ Status check(const NodeConfig& config) {
   if (config.transit_bytes < segment)
     return bad("transit_bytes is " + number(config.transit_bytes) +
                ": expected at least one segment, " + number(segment));
-  // Whoever can connect can ask for KV, and nobody is known by a token yet.
-  for (const HostPort& address : {config.listen, config.http.value_or(config.listen)})
-    if (!address.is_loopback())
-      return bad("the address is " + address.to_string() +
-                 ": expected loopback, because peers are not authenticated yet");
+  // Whoever is let in can ask for KV.
+  const bool asks = config.token.present();
+  BATON_RETURN_IF_ERROR(
+      check_exposure("--node", config.listen, asks || config.control.tls.any(), config.insecure));
+  if (config.http)
+    BATON_RETURN_IF_ERROR(check_exposure("--node-http", *config.http, asks, config.insecure));
   const uint64_t chunk = segment * kv.layer_base.size();
   if (config.retained_bytes != 0 && config.retained_bytes < chunk)
     return bad("retained_bytes is " + number(config.retained_bytes) +
@@ -70,6 +71,7 @@ Result<std::unique_ptr<Node>> Node::create(NodeConfig config) {
 }
 
 HostPort Node::address() const { return impl_->address(); }
+const std::string& Node::advertised() const { return impl_->advertised(); }
 std::optional<HostPort> Node::http_address() const { return impl_->http_address(); }
 const NodeConfig& Node::config() const { return impl_->core().config; }
 Metrics& Node::metrics() { return impl_->metrics(); }
@@ -156,7 +158,9 @@ Status Node::Impl::start() {
   core_.copier = make_host_copier(core_.io);
   if (config.seams.copier) core_.copier = config.seams.copier(std::move(core_.copier));
   const Incarnation self = Incarnation::random();
-  BATON_RETURN_IF_ERROR(open_endpoints({self, random_u64()}));
+  if (config.token.present() || config.control.tls.any())
+    sessions_ = std::make_shared<ChannelSessions>();
+  BATON_RETURN_IF_ERROR(open_endpoints({self, random_u64(), sessions_}));
   protocol::Hello hello;
   hello.incarnation = self;
   hello.fingerprint = config.fingerprint;
@@ -166,6 +170,7 @@ Status Node::Impl::start() {
   channels_->describe(hello);
   control::ControlConfig control = config.control;
   control.listen = config.listen;
+  control.token = config.token;
   BATON_ASSIGN_OR_RETURN(control_, control::ControlPlane::create(
                                        core_.io, control, std::move(hello), *this, core_.metrics));
   if (config.http) {
@@ -178,12 +183,24 @@ Status Node::Impl::start() {
     handlers.fail = [this](const HandoffId& id, uint32_t attempt, const std::string& reason) {
       fail(id, attempt, reason);
     };
-    BATON_ASSIGN_OR_RETURN(http_, NodeHttp::create(*config.http, std::move(handlers)));
+    BATON_ASSIGN_OR_RETURN(http_,
+                           NodeHttp::create(*config.http, config.token, std::move(handlers)));
   }
+  const bool exposed = !config.listen.is_loopback() || (config.http && !config.http->is_loopback());
+  const bool tls = config.control.tls.any();
+  if (exposed && !config.token.present() && !tls)
+    log::warn("insecure: other hosts can reach this node, and nobody is asked who they are");
+  if (config.token.weak())
+    log::warn("the token has fewer than {} characters: whoever overhears a connection can guess it",
+              Token::kStrongBytes);
   thread_ = std::thread([this] { core_.io.run(); });
-  log::info("node up address={} fingerprint_model={} chunk_tokens={} retained_slots={}",
-            address().to_string(), config.fingerprint.model, config.chunk_tokens,
-            core_.retained ? core_.retained->counts().total : 0);
+  log::info(
+      "node up address={} advertised={} authentication={} fingerprint_model={} chunk_tokens={} "
+      "retained_slots={}",
+      address().to_string(), advertised(),
+      config.token.present() ? (tls ? "token,tls" : "token") : (tls ? "tls" : "none"),
+      config.fingerprint.model, config.chunk_tokens,
+      core_.retained ? core_.retained->counts().total : 0);
   return ok_status();
 }
 

@@ -74,6 +74,8 @@ struct NodeConfig {
   ucx::UcxConfig ucx;  // `devices` empty: the loopback where `listen` is
   protocol::SenderConfig sender;
   protocol::ReceiverConfig receiver;
+  Token token;            // that peers and the HTTP endpoint ask for
+  bool insecure = false;  // listen beyond loopback without one
   NodeSeams seams;
 };
 
@@ -88,6 +90,7 @@ class Node {
   Node& operator=(const Node&) = delete;
 
   HostPort address() const;                      // control, bound
+  const std::string& advertised() const;         // what peers dial
   std::optional<HostPort> http_address() const;  // bound
   const NodeConfig& config() const;
   // For the engine's own counters too: one /metrics a process. Thread-safe.

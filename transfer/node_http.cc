@@ -65,7 +65,8 @@ NodeHttp::~NodeHttp() {
   server_->thread.join();
 }
 
-Result<std::unique_ptr<NodeHttp>> NodeHttp::create(const HostPort& listen, Handlers handlers) {
+Result<std::unique_ptr<NodeHttp>> NodeHttp::create(const HostPort& listen, Token token,
+                                                   Handlers handlers) {
   auto server = std::make_unique<Server>();
   httplib::Server& http = server->http;
   http.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
@@ -74,6 +75,20 @@ Result<std::unique_ptr<NodeHttp>> NodeHttp::create(const HostPort& listen, Handl
   // An idle connection must not hold a thread from whoever brings news.
   http.set_keep_alive_max_count(1);
   http.set_read_timeout(2);
+  // Before the routes, so that a stranger does not learn which there are.
+  http.set_pre_routing_handler(
+      [token = std::move(token)](const httplib::Request& request, httplib::Response& response) {
+        using Next = httplib::Server::HandlerResponse;
+        const bool one = request.get_header_value_count("Authorization") <= 1;
+        if (request.path == "/health" ||
+            (one && token.admits(request.get_header_value("Authorization")))) {
+          return Next::Unhandled;
+        }
+        response.set_header("WWW-Authenticate", "Bearer");
+        refuse(response, 401, "unauthenticated",
+               "this node asks for its token: Authorization: Bearer <token>");
+        return Next::Handled;
+      });
   http.Get("/health", [](const httplib::Request&, httplib::Response& response) {
     answer(response, 200, {{"status", "ok"}});
   });

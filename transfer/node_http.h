@@ -1,6 +1,8 @@
 // A node's HTTP endpoint (cpp-httplib): GET /health, /metrics, /debug/handoffs and
 // POST /handoffs/{id}/fail {"attempt": 1, "reason": "…"} (attempt absent: all of the id's).
 //
+// Where a token is set all but /health need `Authorization: Bearer <token>`, else 401.
+//
 // Requests run on threads of its own; answers are JSON, errors {"error": {"code", "reason"}}.
 #pragma once
 
@@ -12,6 +14,7 @@
 #include "transfer/base/address.h"
 #include "transfer/base/ids.h"
 #include "transfer/base/status.h"
+#include "transfer/base/token.h"
 
 namespace baton {
 
@@ -24,7 +27,8 @@ class NodeHttp {
     std::function<void(const HandoffId&, uint32_t attempt, const std::string& reason)> fail;
   };
   // Listens and serves at once. Errors: kInternal (bind), naming the address.
-  static Result<std::unique_ptr<NodeHttp>> create(const HostPort& listen, Handlers handlers);
+  static Result<std::unique_ptr<NodeHttp>> create(const HostPort& listen, Token token,
+                                                  Handlers handlers);
   // Stops listening, lets running requests end.
   ~NodeHttp();
   NodeHttp(const NodeHttp&) = delete;

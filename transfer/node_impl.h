@@ -28,6 +28,7 @@ class Node::Impl final : public control::PeerEvents, public SegmentOwner {
   const NodeCore& core() const { return core_; }
   Metrics& metrics() { return core_.metrics; }
   HostPort address() const { return control_->address(); }
+  const std::string& advertised() const { return control_->hello().node; }
   std::optional<HostPort> http_address() const;
 
   // A prefill session's handoff; `peer` empty: two-step flow. `feed`'s wake must post on_feed().
@@ -84,6 +85,7 @@ class Node::Impl final : public control::PeerEvents, public SegmentOwner {
 
   NodeCore core_;
   ChannelMemory memory_;
+  std::shared_ptr<ChannelSessions> sessions_;  // null: neither token nor TLS
   std::unique_ptr<Channels> channels_;
   std::unique_ptr<control::ControlPlane> control_;
   std::unique_ptr<NodeHttp> http_;

@@ -30,12 +30,13 @@ class NodeMetrics {
   };
   void copied(Copy why, uint64_t bytes);
 
-  // Where bytes did not verify: "handoff" (as received), "host" (from the host tier) or "retain"
-  // (read again from the engine's blocks, to be kept).
+  // Where bytes did not verify: "handoff" (as received), "host" (in the host tier) or "retain" (as
+  // copied out of the blocks they were received into).
   void checksum_failure(const char* where);
-  // Segments that came but were not wanted: duplicates, late ones, of unknown handoffs.
+  // Segments that came and were not copied: "duplicate", "unwanted" (held, or after the end),
+  // "size" (other than the header says) or "unknown_handoff".
   void segment_dropped(const char* why);
-  void retain_skipped();  // a chunk that should have been retained found no slot
+  void retain_skipped();  // a chunk that should have been retained found no slot, or no room
 
   void set_slots(const char* pool, size_t free, size_t held, size_t quarantined);
   void set_quarantined_bytes(const std::string& peer, size_t bytes);

@@ -3,6 +3,16 @@
 #include "transfer/node_impl.h"
 
 namespace baton {
+namespace {
+
+using protocol::RefuseReason;
+
+// What comes later for an attempt that has ended is told how.
+RefuseReason reason_of(protocol::End end) {
+  return end == protocol::End::kCancelled ? RefuseReason::kCancelled : RefuseReason::kExpired;
+}
+
+}  // namespace
 
 void Node::Impl::connect(const HostPort& peer,
                          std::function<void(Result<std::shared_ptr<PeerLink>>)> done) {
@@ -26,6 +36,7 @@ std::shared_ptr<PeerLink> Node::Impl::link_of(control::Peer& peer) {
 void Node::Impl::on_up(const std::shared_ptr<control::Peer>& peer) {
   auto link = std::make_shared<PeerLink>(core_, peer, *this);
   links_[peer.get()] = link;
+  if (sessions_) sessions_->begin(peer->hello().incarnation, peer->session_key());
   log::info("peer up node={}", link->node());
   link->open(*channels_);
 }
@@ -47,6 +58,7 @@ void Node::Impl::on_down(control::Peer& peer, const Status& why) {
   const auto link = link_of(peer);
   if (!link) return;
   links_.erase(&peer);
+  if (sessions_) sessions_->end(peer.hello().incarnation);
   log::info("peer down node={} why=\"{}\"", link->node(), why.message());
   const Status lost(Code::kUnavailable,
                     "the connection to node " + link->node() + " ended: " + why.message());
@@ -84,7 +96,7 @@ void Node::Impl::on_message(control::Peer& peer, protocol::Message message) {
     if (std::holds_alternative<protocol::Queued>(message) ||
         std::holds_alternative<protocol::Offer>(message))
       return link->send(
-          protocol::Refuse{handoff, protocol::RefuseReason::kDuplicate,
+          protocol::Refuse{handoff, RefuseReason::kDuplicate,
                            "node " + receiving->link()->node() + " sends this handoff already"});
   }
   if (std::holds_alternative<protocol::Queued>(message) ||
@@ -114,14 +126,10 @@ void Node::Impl::on_sender_message(const std::shared_ptr<PeerLink>& link,
 
 void Node::Impl::on_new_receiving(const std::shared_ptr<PeerLink>& link,
                                   const protocol::Message& message, const HandoffAttempt& handoff) {
-  using protocol::RefuseReason;
-  if (const auto end = core_.registry.tombstone(HandoffRole::kReceiver, handoff, now())) {
-    const RefuseReason reason =
-        *end == protocol::End::kCancelled ? RefuseReason::kCancelled : RefuseReason::kExpired;
+  if (const auto end = core_.registry.tombstone(HandoffRole::kReceiver, handoff, now()))
     return link->send(protocol::Refuse{
-        handoff, reason,
+        handoff, reason_of(*end),
         std::string("this attempt has ended already: ") + protocol::end_name(*end)});
-  }
   if (stopping_)
     return link->send(protocol::Refuse{handoff, RefuseReason::kShutdown, "shutting down"});
   if (records_ >= core_.config.max_records)
@@ -170,10 +178,17 @@ void Node::Impl::on_fetch(const std::shared_ptr<PeerLink>& link, const protocol:
     if (tail) break;
   }
   if (pins.empty()) return link->send(protocol::Miss{fetch.handoff});
-  if (const Status claimed = core_.registry.claim(HandoffRole::kSender, fetch.handoff, now());
-      !claimed.ok())
-    return link->send(
-        protocol::Refuse{fetch.handoff, protocol::RefuseReason::kDuplicate, claimed.message()});
+  const TimePoint at = now();
+  if (const Status claimed = core_.registry.claim(HandoffRole::kSender, fetch.handoff, at);
+      !claimed.ok()) {
+    RefuseReason reason = RefuseReason::kDuplicate;
+    if (claimed.code() == Code::kResourceExhausted) reason = RefuseReason::kLimit;
+    if (claimed.code() == Code::kUnavailable) reason = RefuseReason::kShutdown;
+    if (claimed.code() == Code::kRefused)
+      reason = reason_of(core_.registry.tombstone(HandoffRole::kSender, fetch.handoff, at)
+                             .value_or(protocol::End::kExpired));
+    return link->send(protocol::Refuse{fetch.handoff, reason, claimed.message()});
+  }
   SendRequest request{.handoff = fetch.handoff,
                       .deadline = now() + std::chrono::milliseconds(fetch.budget_ms),
                       .tokens = tokens,

@@ -10,40 +10,6 @@ namespace {
 
 using nlohmann::json;
 
-const char* state_name(protocol::SenderHandoff::State state) {
-  using State = protocol::SenderHandoff::State;
-  switch (state) {
-    case State::kNew:
-      return "new";
-    case State::kQueued:
-      return "queued";
-    case State::kOffered:
-      return "offered";
-    case State::kSending:
-      return "sending";
-    case State::kEnded:
-      return "ended";
-  }
-  return "unknown";
-}
-
-const char* state_name(protocol::ReceiverHandoff::State state) {
-  using State = protocol::ReceiverHandoff::State;
-  switch (state) {
-    case State::kExpecting:
-      return "expecting";
-    case State::kContacted:
-      return "contacted";
-    case State::kOffered:
-      return "offered";
-    case State::kReceiving:
-      return "receiving";
-    case State::kEnded:
-      return "ended";
-  }
-  return "unknown";
-}
-
 // Sums over both pools, and each by name.
 json slots_of(const SlotPool* retained, const SlotPool* transit) {
   SlotCounts sum;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
+#include <utility>
 
 #include "scheduler/segment_order.h"
 #include "transfer/base/log.h"
@@ -18,6 +19,7 @@ void PeerLink::open(Channels& channels) {
     decorated_events_ = core_.config.seams.channel_events(*this);
     events = decorated_events_.get();
   }
+  give_up_ = [&channels, events] { channels.give_up(*events); };
   channels.open(peer_->hello(), peer_->dialled(), *events,
                 [self = shared_from_this()](Result<std::unique_ptr<Channel>> channel) {
                   self->opened(std::move(channel));
@@ -26,6 +28,7 @@ void PeerLink::open(Channels& channels) {
 
 void PeerLink::opened(Result<std::unique_ptr<Channel>> channel) {
   if (down_) return;
+  give_up_ = nullptr;
   if (!channel.ok()) {
     no_channel_ = Status(Code::kUnavailable,
                          "no channel to node " + node() + ": " + channel.status().message());
@@ -45,6 +48,7 @@ void PeerLink::opened(Result<std::unique_ptr<Channel>> channel) {
 void PeerLink::down(const Status& why) {
   down_ = true;
   senders_.clear();
+  if (const auto give_up = std::exchange(give_up_, nullptr)) give_up();
   if (channel_) channel_->close(why);
 }
 

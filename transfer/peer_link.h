@@ -2,6 +2,7 @@
 // to it. Internal to transfer/; confined to the progress thread.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -74,6 +75,7 @@ class PeerLink final : public ChannelEvents, public std::enable_shared_from_this
   const std::shared_ptr<control::Peer> peer_;
   SegmentOwner& owner_;
   std::unique_ptr<ChannelEvents> decorated_events_;
+  std::function<void()> give_up_;  // while the channel is being opened
   std::unique_ptr<Channel> channel_;
   Status no_channel_;  // why opening failed
   bool down_ = false;

@@ -350,9 +350,13 @@ HandoffReport Receiving::report() const {
   report.transport = transport_;
   report.bytes = machine_.verified_bytes();
   report.tokens = end_ ? leading_tokens() : 0;
-  report.held_tokens = held_tokens_;
-  for (uint32_t c = 0; c < held_chunks_.size(); ++c)
-    if (held_chunks_[c]) report.held_tokens += machine_.segments().tokens_of_chunk(c);
+  // A chunk that the host tier holds whole may be the engine's in part: it counts once.
+  for (uint32_t c = 0; c < held_chunks_.size(); ++c) {
+    const protocol::SegmentMap& map = machine_.segments();
+    const uint32_t before = std::min(held_tokens_, map.first_token_of_chunk(c));
+    const uint32_t tokens = map.tokens_of_chunk(c);
+    report.held_tokens += held_chunks_[c] ? tokens : std::min(held_tokens_ - before, tokens);
+  }
   if (offered_at_ != TimePoint{}) {
     report.first_offer = offered_at_ - created_at_;
     report.share_of_bound = share_of_bound();

@@ -65,9 +65,7 @@ void Receiving::loaded(LocalLoad load, Checksum checksum) {
     core_.node_metrics.checksum_failure("host");
     log::error("a chunk of the host tier does not verify chunk={} layer={}", chunk.id.key.to_hex(),
                load.layer);
-    const ChunkId id = chunk.id;
-    load.pin = {};
-    core_.tier->erase(id);
+    core_.tier->erase(chunk.id, chunk.slot.id());
   } else if (++load.layer == layers()) {
     held_chunks_[load.chunk] = true;
     pins_.push_back(std::move(load.pin));

@@ -104,12 +104,15 @@ void Sending::on_feed() {
     }
     gather_next();
   }
-  if (update.finished && !session_over_) {
-    session_over_ = true;
-    computed_at_ = now();
-  }
-  if (link_) link_->pump();
+  session_over_ = session_over_ || update.finished;
+  pump();
   settle();
+}
+
+// What became ready goes, or its deadline runs.
+void Sending::pump() {
+  if (link_) link_->pump();
+  arm_timer();
 }
 
 // The table is checked here, once: what a gather reads must be the engine's own KV.
@@ -148,8 +151,8 @@ void Sending::offer() {
   // What the tier holds may go at once: its bytes are those that the engine is about to compute.
   for (uint32_t c = 0; c < chunks_.size(); ++c)
     if (chunks_[c].whole)
-      for (uint32_t l = 0; l < layers(); ++l) machine_->segment_ready(segment_index(c, l));
-  if (link_) link_->pump();
+      for (uint32_t l = 0; l < layers(); ++l) machine_->segment_ready(now(), segment_index(c, l));
+  pump();
 }
 
 void Sending::take_from_tier(ChunkWork& chunk) {
@@ -172,7 +175,7 @@ void Sending::computed(uint32_t c, uint32_t layer) {
   if (chunk.slot) {
     gather_queue_.push_back({c, layer});
   } else if (machine_ && !end_) {
-    machine_->segment_ready(segment_index(c, layer));
+    machine_->segment_ready(now(), segment_index(c, layer));
   }
 }
 
@@ -215,19 +218,21 @@ void Sending::gathered(Job job, Checksum checksum) {
   ChunkWork& chunk = chunks_[job.chunk];
   core_.node_metrics.copied(NodeMetrics::Copy::kGather, chunk.segment_bytes);
   chunk.checksums[job.layer] = checksum;
-  if (++chunk.gathered == layers()) {
+  if (++chunk.gathered == layers() && !chunk.spoilt) {
     chunk.whole = true;
     Chunk whole{chunk.id,        chunk.tokens, core_.group().order, chunk.segment_bytes,
                 chunk.checksums, chunk.slot};
     const Status kept = core_.tier->insert(std::move(whole));
     if (!kept.ok() && kept.code() != Code::kExists) core_.node_metrics.retain_skipped();
-    if (!machine_)  // two-step flow: held until somebody fetches it or the lease ends
-      if (std::optional<HostTier::Pin> pin = core_.tier->find(chunk.id))
+    // Until the handoff's end; in the two-step flow until somebody fetches it or the lease ends. An
+    // older one of that key is not what is sent from here.
+    if (kept.ok() || !machine_)
+      if (std::optional<HostTier::Pin> pin = core_.tier->pin(chunk.id))
         pins_.push_back(std::move(*pin));
   }
-  if (machine_ && !end_) machine_->segment_ready(segment_index(job.chunk, job.layer));
+  if (machine_ && !end_) machine_->segment_ready(now(), segment_index(job.chunk, job.layer));
   gather_next();
-  if (link_) link_->pump();
+  pump();
   settle();
 }
 

@@ -70,6 +70,7 @@ class Sending : public std::enable_shared_from_this<Sending> {
     size_t segment_bytes = 0;
     bool decided = false;             // whether it is retained
     bool whole = false;               // all layers lie in `slot`
+    bool spoilt = false;              // what lies in `slot` is not what was gathered
     SlotRef slot;                     // empty: transient
     std::vector<Checksum> checksums;  // of the gathered layers
     uint32_t gathered = 0;            // layers
@@ -88,6 +89,7 @@ class Sending : public std::enable_shared_from_this<Sending> {
   void take_from_tier(ChunkWork& chunk);
   void computed(uint32_t chunk, uint32_t layer);
   void decide(ChunkWork& chunk);
+  void pump();
   void gather_next();
   void gathered(Job job, Checksum checksum);
   bool publish_from_slot(Channel& channel, uint32_t segment, ChunkWork& chunk, uint32_t layer);
@@ -96,6 +98,8 @@ class Sending : public std::enable_shared_from_this<Sending> {
   bool publish_by_staging(Channel& channel, uint32_t segment, ChunkWork& chunk);
   bool send_from_blocks(Channel& channel, uint32_t segment);
   void sent_from_blocks(uint32_t segment, uint64_t bytes, const Status& status);
+  bool verifies(const ChunkWork& chunk, uint32_t layer) const;
+  void drop_spoilt(uint32_t segment, ChunkWork& chunk, uint32_t layer);
   void staged(uint32_t segment, Checksum checksum, Staging staging, TimePoint began);
   void apply(protocol::Effects effects);
   void ended(protocol::End end, const Status& why);
@@ -118,7 +122,8 @@ class Sending : public std::enable_shared_from_this<Sending> {
   boost::asio::steady_timer timer_;
 
   std::vector<ChunkWork> chunks_;
-  std::vector<HostTier::Pin> pins_;  // a FETCH's, and the two-step flow's until its lease ends
+  // Of all that goes out of the tier's slots, until the end: evicting it would free no memory.
+  std::vector<HostTier::Pin> pins_;
   std::vector<uint32_t> blocks_;
   std::vector<uint32_t> ready_chunks_;  // leading chunks computed, a layer
   std::deque<Job> gather_queue_;
@@ -139,7 +144,6 @@ class Sending : public std::enable_shared_from_this<Sending> {
   // Measured for the report and the metrics.
   TimePoint created_at_;
   TimePoint offered_at_{};
-  TimePoint computed_at_{};
   TimePoint busy_since_{};
   Duration busy_{};
   Duration gather_time_{};

@@ -1,6 +1,7 @@
 // What of a handoff goes to the channel, and from where: a slot, or the engine's blocks by way of
 // staging memory.
 #include "kernels/segment_plan.h"
+#include "transfer/base/log.h"
 #include "transfer/sending.h"
 
 namespace baton {
@@ -54,6 +55,11 @@ bool Sending::publish_next(Channel& channel) {
 
 bool Sending::publish_from_slot(Channel& channel, uint32_t segment, ChunkWork& chunk,
                                 uint32_t layer) {
+  // Asked for again: perhaps it did not get lost on its way, but has gone bad here.
+  if (machine_->publishes(segment) > 1 && !verifies(chunk, layer)) {
+    drop_spoilt(segment, chunk, layer);
+    return true;
+  }
   const Status status =
       channel.publish({request_.handoff, segment, chunk.segment_bytes, chunk.checksums[layer]},
                       chunk.slot, layer * chunk.segment_bytes, [](const Status&) {});
@@ -69,6 +75,30 @@ bool Sending::publish_from_slot(Channel& channel, uint32_t segment, ChunkWork& c
   apply(std::move(effects));
   if (!status.ok()) abort(End::kFailed, status);
   return true;
+}
+
+bool Sending::verifies(const ChunkWork& chunk, uint32_t layer) const {
+  return chunk.checksums[layer] == checksum(NodeCore::seed(chunk.id, layer, chunk.segment_bytes),
+                                            chunk.slot.bytes().data() + layer * chunk.segment_bytes,
+                                            chunk.segment_bytes);
+}
+
+// Nobody is to be served from that slot any more.
+void Sending::drop_spoilt(uint32_t segment, ChunkWork& chunk, uint32_t layer) {
+  const Status why(Code::kChecksum, "chunk " + chunk.id.key.to_hex() +
+                                        " does not verify in layer " + std::to_string(layer) +
+                                        " where it is kept");
+  core_.node_metrics.checksum_failure("host");
+  log::error("{}", why.message());
+  core_.tier->erase(chunk.id, chunk.slot.id());
+  chunk.spoilt = true;
+  Effects effects;
+  machine_->give_back(now(), segment, effects);
+  apply(std::move(effects));
+  // While the engine holds all of its blocks it is gathered anew, the transient way.
+  if (!chunk.whole || !on_released_ || chunk.computed != layers()) return abort(End::kFailed, why);
+  chunk.whole = false;
+  chunk.slot.reset();
 }
 
 // Without a copy of ours: the channel reads the blocks itself.

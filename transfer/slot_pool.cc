@@ -177,12 +177,6 @@ void SlotPool::make_free(uint32_t index) {
   free_.push_back(index);
 }
 
-bool SlotPool::current(SlotId id) const {
-  MutexLock lock(mutex_);
-  return id.index < slots_.size() && slots_[id.index].readers > 0 &&
-         slots_[id.index].generation == id.generation;
-}
-
 SlotCounts SlotPool::counts() const {
   MutexLock lock(mutex_);
   SlotCounts counts;

@@ -4,7 +4,7 @@
 // only when both counts are zero. A slot whose last reader is gone while a writer is outstanding
 // is quarantined: it belongs to nobody, counts in quarantined_bytes(), and becomes free when the
 // writer's completion takes that writer off. Time never does. Each time a slot is given out its
-// generation grows, so that a stale (index, generation) is recognised.
+// generation grows, so that a SlotId that was kept never names a later use.
 //
 // Thread safety: SlotPool, SlotRef and SlotWriter are thread-safe (a leaf mutex).
 #pragma once
@@ -98,8 +98,6 @@ class SlotPool : public std::enable_shared_from_this<SlotPool> {
   // before the first allocate(). It may still be called while any SlotRef or SlotWriter lives.
   void on_free(std::function<void()> callback);
 
-  // Whether this generation of the slot is still given out; false in quarantine.
-  bool current(SlotId id) const;
   SlotCounts counts() const;
   size_t quarantined_bytes() const;
   size_t slot_bytes() const { return slot_bytes_; }

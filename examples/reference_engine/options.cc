@@ -49,6 +49,15 @@ void add_node_options(CLI::App& app, Words& words, Options& options) {
   const auto milliseconds = CLI::Range(uint64_t{1}, uint64_t{24 * 3600 * 1000});
   app.add_option("--node", words.node, "host:port of the node's control connections");
   app.add_option("--node-http", words.node_http, "host:port of the node's HTTP (none)");
+  app.add_option("--advertise", options.advertise,
+                 "host, or host:port, at which peers dial the node (as in --node)");
+  app.add_option("--tls-cert", options.tls.certificate,
+                 "PEM file: the node's certificate; control connections then use mutual TLS 1.3");
+  app.add_option("--tls-key", options.tls.key, "PEM file: its key, closed to other users");
+  app.add_option("--tls-ca", options.tls.authority,
+                 "PEM file: the authority whose certificates are let in");
+  app.add_flag("--insecure", options.insecure,
+               "the node may listen beyond loopback although no token is set");
   app.add_option("--chunk-tokens", options.chunk_tokens,
                  "tokens of a chunk, a multiple of --block-tokens (256)")
       ->check(CLI::Range(1u, 65536u));

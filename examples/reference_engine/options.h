@@ -10,6 +10,7 @@
 #include "transfer/base/address.h"
 #include "transfer/base/clock.h"
 #include "transfer/channels.h"
+#include "transfer/control/tls.h"
 
 namespace baton::reference {
 
@@ -20,6 +21,9 @@ struct Options {
   HostPort listen{"127.0.0.1", 8000};
   std::optional<HostPort> node;  // unset: no node
   std::optional<HostPort> node_http;
+  std::string advertise;  // what peers dial: a host, or host:port; empty: as bound
+  control::TlsFiles tls;  // of control connections
+  bool insecure = false;  // listen beyond loopback without a token
   uint32_t block_tokens = 16;
   uint32_t kv_blocks = 512;
   uint32_t threads = 1;

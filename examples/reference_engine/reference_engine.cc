@@ -9,6 +9,7 @@
 #include "examples/reference_engine/options.h"
 #include "examples/reference_engine/server.h"
 #include "router/http/event_loop.h"
+#include "transfer/base/env.h"
 #include "transfer/base/log.h"
 
 namespace baton::reference {
@@ -17,7 +18,7 @@ namespace {
 constexpr Duration kLastAnswers = std::chrono::milliseconds(500);
 
 NodeConfig node_config(const Options& options, const Model& model, const KvCache& cache,
-                       NodeSeams seams) {
+                       Token token, NodeSeams seams) {
   NodeConfig config;
   config.listen = *options.node;
   config.http = options.node_http;
@@ -35,6 +36,10 @@ NodeConfig node_config(const Options& options, const Model& model, const KvCache
   config.huge_pages = options.huge_pages;
   config.retain_received = options.retain_received;
   config.control.heartbeat_interval = options.heartbeat;
+  config.control.advertise = options.advertise;
+  config.control.tls = options.tls;
+  config.token = std::move(token);
+  config.insecure = options.insecure;
   config.sender.progress_deadline = options.progress;
   config.receiver.first_contact_deadline = options.first_contact;
   config.receiver.record_ttl = options.record;
@@ -62,6 +67,7 @@ struct Program {
 };
 
 Status start(Program& program, const Options& options, EngineSeams seams) {
+  BATON_ASSIGN_OR_RETURN(const Token token, env::token());
   BATON_ASSIGN_OR_RETURN(program.model, load_model(options.model, options.threads));
   const LlamaConfig& llama = program.model.llama->config();
   BATON_ASSIGN_OR_RETURN(
@@ -69,13 +75,14 @@ Status start(Program& program, const Options& options, EngineSeams seams) {
   ApiConfig api{.listen = options.listen,
                 .model_name = options.model_name.empty() ? program.model.name : options.model_name,
                 .budget = options.budget,
-                .only_role = options.role};
+                .only_role = options.role,
+                .token = token};
   if (options.node) {
-    BATON_ASSIGN_OR_RETURN(
-        program.node,
-        Node::create(node_config(options, program.model, *program.cache, std::move(seams.node))));
+    BATON_ASSIGN_OR_RETURN(program.node,
+                           Node::create(node_config(options, program.model, *program.cache, token,
+                                                    std::move(seams.node))));
     program.transfers = make_node_transfers(*program.node);
-    api.own_node = program.node->address().to_string();
+    api.own_node = program.node->advertised();
   }
   program.engine = std::make_unique<Engine>(
       *program.model.llama, *program.cache,
@@ -93,7 +100,7 @@ Status start(Program& program, const Options& options, EngineSeams seams) {
 void print_ready(const Program& program) {
   nlohmann::ordered_json ready{{"listen", program.api->address().to_string()}};
   if (program.node) {
-    ready["node"] = program.node->address().to_string();
+    ready["node"] = program.node->advertised();
     if (const auto http = program.node->http_address()) ready["node_http"] = http->to_string();
   }
   std::printf("READY %s\n", ready.dump().c_str());

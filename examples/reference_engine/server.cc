@@ -58,6 +58,11 @@ class ApiServer::Routes {
     } else if (path == "/health") {
       body = R"({"status":"ok"})";
     } else if (path == "/metrics") {
+      // The node's are among them.
+      if (!config_.token.admits(http::find_header(exchange->request().headers, "Authorization")))
+        return respond_error(*exchange, {.status = 401,
+                                         .message = "/metrics needs Authorization: Bearer <token>",
+                                         .type = "authentication_error"});
       type = "text/plain; version=0.0.4";
       body = metrics_.text();
     } else {

@@ -12,6 +12,7 @@
 #include "examples/reference_engine/model.h"
 #include "transfer/base/address.h"
 #include "transfer/base/metrics.h"
+#include "transfer/base/token.h"
 
 namespace baton::http {
 class EventLoop;
@@ -26,6 +27,7 @@ struct ApiConfig {
   Duration budget = std::chrono::seconds(600);  // of a request that brings none
   std::optional<TransferRole> only_role;        // of handoffs; unset: both
   std::string own_node;                         // "host:port"; empty without a node
+  Token token;                                  // that /metrics asks for
 };
 
 class ApiServer {

@@ -27,6 +27,7 @@ TEST(HostPort, KnowsLoopback) {
   EXPECT_TRUE((HostPort{"::1", 1}).is_loopback());
   EXPECT_TRUE((HostPort{"localhost", 1}).is_loopback());
   EXPECT_FALSE((HostPort{"0.0.0.0", 1}).is_loopback());
+  EXPECT_FALSE((HostPort{"127.example.org", 1}).is_loopback());
 }
 
 TEST(NodeAddress, IsAListOfRanks) {

@@ -1,8 +1,9 @@
-// The session API over two real nodes and the local channel: what arrives, what is copied, what is
+// The session API over two real nodes and each channel: what arrives, what is copied, what is
 // released, and how each handoff ends.
 #include <gtest/gtest.h>
 
 #include "tests/connectors/two_nodes.h"
+#include "transfer/ucx/ucx_endpoint.h"
 
 namespace baton::fakes {
 namespace {
@@ -19,15 +20,17 @@ struct Case {
   SendMode mode;
 };
 
-class Push : public TwoNodes, public ::testing::WithParamInterface<Case> {};
+class Push : public TwoNodes,
+             public ::testing::WithParamInterface<std::tuple<Case, ChannelChoice>> {};
 
 TEST_P(Push, EveryByteArrivesAndNoOther) {
-  const Case c = GetParam();
+  const auto [c, kind] = GetParam();
+  channel = kind;
   a_shape.block_tokens = c.a_block;
   b_shape.block_tokens = c.b_block;
   a_shape.heads_first = c.a_heads_first;
   b_shape.heads_first = c.b_heads_first;
-  tune_a = [&](NodeConfig& config) { config.mode = c.mode; };
+  tune_a = [mode = c.mode](NodeConfig& config) { config.mode = mode; };
   start();
   auto p = prefiller();
   auto d = decoder();
@@ -45,26 +48,49 @@ TEST_P(Push, EveryByteArrivesAndNoOther) {
   const HandoffReport report = d.session->report();
   EXPECT_EQ(report.end, End::kCommitted);
   EXPECT_EQ(report.bytes, bytes);
-  EXPECT_EQ(report.transport, "local");
-  // One copy out of the engine, one into it, none else.
-  EXPECT_EQ(metric(*a_node, R"(baton_copied_bytes_total{why="gather"})"), bytes);
-  EXPECT_EQ(metric(*b_node, R"(baton_copied_bytes_total{why="scatter"})"), bytes);
-  EXPECT_EQ(metric(*b_node, R"(baton_copied_bytes_total{why="retain_received"})"), 0);
+  EXPECT_EQ(report.transport,
+            channel == ChannelChoice::kUcx ? "ucx:tcp" : channel_choice_name(channel));
+  // One copy out of the engine, one into it, none else; by the system where the channel sends from
+  // blocks and receives into them.
+  const bool by_system = channel == ChannelChoice::kTcp;
+  const bool packed = !by_system || c.mode == SendMode::kRetained;
+  EXPECT_EQ(copied(*a_node, "gather"), packed ? bytes : 0);
+  EXPECT_EQ(copied(*a_node, "sent_from_blocks"), packed ? 0 : bytes);
+  EXPECT_EQ(copied(*b_node, "scatter") + copied(*b_node, "received_into_blocks"), bytes);
+  if (by_system && c.a_heads_first == c.b_heads_first && c.b_block >= 16) {  // long runs
+    EXPECT_EQ(copied(*b_node, "received_into_blocks"), bytes);
+  }
+  EXPECT_EQ(copied(*b_node, "retain_received"), 0);
   EXPECT_TRUE(p.released.until([&] { return p.session->report().end == End::kCommitted; }));
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, Push,
-                         ::testing::Values(Case{16, 16, 1, 64, false, false, SendMode::kRetained},
-                                           Case{16, 32, 64, 64, false, false, SendMode::kTransient},
-                                           Case{32, 16, 65, 32, true, false, SendMode::kRetained},
-                                           Case{16, 16, 200, 37, false, true, SendMode::kTransient},
-                                           Case{64, 8, 500, 500, true, true, SendMode::kTransient},
-                                           Case{8, 64, 511, 100, true, false,
-                                                SendMode::kRetained}));
+std::vector<ChannelChoice> kinds() {
+  std::vector<ChannelChoice> all = {ChannelChoice::kLocal, ChannelChoice::kTcp};
+  if (ucx::available()) all.push_back(ChannelChoice::kUcx);
+  return all;
+}
+const auto kKinds = ::testing::ValuesIn(kinds());
 
-using Session = TwoNodes;
+INSTANTIATE_TEST_SUITE_P(
+    Layouts, Push,
+    ::testing::Combine(::testing::Values(Case{16, 16, 1, 64, false, false, SendMode::kRetained},
+                                         Case{16, 32, 64, 64, false, false, SendMode::kTransient},
+                                         Case{32, 16, 65, 32, true, false, SendMode::kRetained},
+                                         Case{16, 16, 200, 37, false, true, SendMode::kTransient},
+                                         Case{64, 8, 500, 500, true, true, SendMode::kTransient},
+                                         Case{8, 64, 511, 100, true, false, SendMode::kRetained}),
+                       kKinds));
 
-TEST_F(Session, LayersComeWhileLaterOnesAreStillComputed) {
+class Session : public TwoNodes, public ::testing::WithParamInterface<ChannelChoice> {
+ protected:
+  void SetUp() override { channel = GetParam(); }
+};
+
+INSTANTIATE_TEST_SUITE_P(Channels, Session, kKinds, [](const auto& info) {
+  return std::string(channel_choice_name(info.param));
+});
+
+TEST_P(Session, LayersComeWhileLaterOnesAreStillComputed) {
   start();
   auto p = prefiller();
   auto d = decoder();
@@ -87,7 +113,7 @@ TEST_F(Session, LayersComeWhileLaterOnesAreStillComputed) {
   EXPECT_EQ(d.wrong(150), 0u);
 }
 
-TEST_F(Session, DecoderThatAcceptsLateDelaysOnlyTheRelease) {
+TEST_P(Session, DecoderThatAcceptsLateDelaysOnlyTheRelease) {
   tune_a = [](NodeConfig& config) { config.mode = SendMode::kTransient; };
   start();
   auto p = prefiller();
@@ -103,7 +129,7 @@ TEST_F(Session, DecoderThatAcceptsLateDelaysOnlyTheRelease) {
   EXPECT_TRUE(p.wait_released());
 }
 
-TEST_F(Session, RetainedChunksFreeTheBlocksBeforeAnybodyAccepts) {
+TEST_P(Session, RetainedChunksFreeTheBlocksBeforeAnybodyAccepts) {
   start();
   auto p = prefiller();
   const HandoffAttempt h = handoff();
@@ -117,7 +143,7 @@ TEST_F(Session, RetainedChunksFreeTheBlocksBeforeAnybodyAccepts) {
   EXPECT_EQ(d.wrong(300), 0u);
 }
 
-TEST_F(Session, WhatTheHostTierHoldsDoesNotCross) {
+TEST_P(Session, WhatTheHostTierHoldsDoesNotCross) {
   tune_b = [](NodeConfig& config) { config.retain_received = true; };
   start();
   const uint64_t chunk = 64 * a_kv->token_bytes() * a_shape.layers;
@@ -138,13 +164,31 @@ TEST_F(Session, WhatTheHostTierHoldsDoesNotCross) {
     EXPECT_TRUE(p.wait_released());
     EXPECT_TRUE(d.finish());
   }
-  EXPECT_EQ(metric(*b_node, R"(baton_copied_bytes_total{why="tier_load"})"), 2 * chunk);
+  EXPECT_EQ(copied(*b_node, "tier_load"), 2 * chunk);
   // The prefiller's own tier had the two chunks as well: it gathered only what was new.
-  EXPECT_EQ(metric(*a_node, R"(baton_copied_bytes_total{why="gather"})"),
-            (150 + 72) * a_kv->token_bytes() * a_shape.layers);
+  EXPECT_EQ(copied(*a_node, "gather"), (150 + 72) * a_kv->token_bytes() * a_shape.layers);
 }
 
-TEST_F(Session, TokensThatTheEngineHoldsAreVerifiedButNotWritten) {
+TEST_P(Session, WhatEngineAndHostTierBothHoldCountsOnce) {
+  tune_b = [](NodeConfig& config) { config.retain_received = true; };
+  start();
+  for (const uint32_t held : {0u, 100u}) {
+    auto p = prefiller();
+    auto d = decoder();
+    const HandoffAttempt h = handoff();
+    ASSERT_TRUE(p.create(h, b_address(), 150, 9).ok());
+    ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), 150, 9).ok());
+    p.compute();
+    ASSERT_TRUE(d.wait(State::kOffered));
+    d.accept(held);  // one chunk wholly, the second in part
+    ASSERT_TRUE(d.wait(State::kLoaded));
+    EXPECT_EQ(d.session->report().held_tokens, held == 0 ? 0u : 150u);
+    EXPECT_TRUE(p.wait_released());
+    EXPECT_TRUE(d.finish());
+  }
+}
+
+TEST_P(Session, TokensThatTheEngineHoldsAreVerifiedButNotWritten) {
   start();
   auto p = prefiller();
   auto d = decoder();
@@ -165,7 +209,7 @@ TEST_F(Session, TokensThatTheEngineHoldsAreVerifiedButNotWritten) {
             0);
 }
 
-TEST_F(Session, FetchHitsHitsInPartAndMisses) {
+TEST_P(Session, FetchHitsHitsInPartAndMisses) {
   start();
   const HandoffAttempt held = handoff();
   {
@@ -195,7 +239,40 @@ TEST_F(Session, FetchHitsHitsInPartAndMisses) {
   EXPECT_EQ(miss.session->poll().why.code(), Code::kNotFound);
 }
 
-TEST_F(Session, FetchFromNobodyFailsAtOnce) {
+TEST_P(Session, AFetchThatIsNotServedIsToldWhy) {
+  tune_a = [](NodeConfig& c) { c.max_handoffs = 2; };
+  start();
+  const HandoffAttempt held = handoff();
+  auto p = prefiller();
+  ASSERT_TRUE(p.create(held, {}, 64, 4).ok());
+  p.compute();
+  ASSERT_TRUE(p.wait_released());
+  const auto why_of = [&](Decoder& d, const HandoffAttempt& h) {
+    EXPECT_TRUE(d.create(h, Flow::kFetch, a_address(), 64, 4).ok());
+    EXPECT_TRUE(d.wait_over());
+    EXPECT_EQ(d.session->poll().why.code(), Code::kRefused);
+    return d.session->poll().why.message();
+  };
+  // As many as the node takes: the holder, whose lease runs, and one that is being fetched.
+  auto first = decoder();
+  const HandoffAttempt other = handoff();
+  ASSERT_TRUE(first.create(other, Flow::kFetch, a_address(), 64, 4).ok());
+  ASSERT_TRUE(first.wait(State::kOffered));
+  auto second = decoder();
+  EXPECT_EQ(why_of(second, handoff()).find("limit"), 0u) << second.session->poll().why.message();
+  first.session->abort("enough");
+  ASSERT_TRUE(first.released.until([&] {
+    return metric(*a_node, R"(baton_handoffs_total{channel="none",end="cancelled"})") == 1;
+  }));
+  // Another node asks for an attempt that has ended here.
+  KvEngine c_kv(b_shape, 3);
+  auto c_node = Node::create(small_node(c_kv, channel));
+  ASSERT_TRUE(c_node.ok());
+  Decoder late{**c_node, c_kv};
+  EXPECT_EQ(why_of(late, other).find("cancelled"), 0u) << late.session->poll().why.message();
+}
+
+TEST_P(Session, FetchFromNobodyFailsAtOnce) {
   start();
   auto d = decoder();
   ASSERT_TRUE(d.create(handoff(), Flow::kFetch, {{"127.0.0.1", 1}}, 100, 1).ok());
@@ -204,7 +281,7 @@ TEST_F(Session, FetchFromNobodyFailsAtOnce) {
   EXPECT_TRUE(d.finish());
 }
 
-TEST_F(Session, AnOfferWithOtherKeysIsRefusedNamingBoth) {
+TEST_P(Session, AnOfferWithOtherKeysIsRefusedNamingBoth) {
   start();
   auto p = prefiller();
   auto d = decoder();
@@ -225,7 +302,7 @@ TEST_F(Session, AnOfferWithOtherKeysIsRefusedNamingBoth) {
   EXPECT_TRUE(p.released.until([&] { return p.session->report().end == End::kRefused; }));
 }
 
-TEST_F(Session, HandshakeRefusalsNameBothValues) {
+TEST_P(Session, HandshakeRefusalsNameBothValues) {
   struct Mismatch {
     const char* what;
     std::function<void(NodeConfig&)> tune;
@@ -252,7 +329,7 @@ TEST_F(Session, HandshakeRefusalsNameBothValues) {
   }
 }
 
-TEST_F(Session, EngineRefusesWithAReason) {
+TEST_P(Session, EngineRefusesWithAReason) {
   start();
   auto p = prefiller();
   auto d = decoder();
@@ -269,7 +346,7 @@ TEST_F(Session, EngineRefusesWithAReason) {
   EXPECT_TRUE(d.finish());
 }
 
-TEST_F(Session, NobodySpeaksWithinTheFirstContactDeadline) {
+TEST_P(Session, NobodySpeaksWithinTheFirstContactDeadline) {
   tune_b = [](NodeConfig& c) { c.receiver.first_contact_deadline = std::chrono::milliseconds(50); };
   start();
   auto d = decoder();
@@ -286,7 +363,7 @@ TEST_F(Session, NobodySpeaksWithinTheFirstContactDeadline) {
   EXPECT_TRUE(p.wait_released());
 }
 
-TEST_F(Session, AcceptDeadlineRefusesForTheEngine) {
+TEST_P(Session, AcceptDeadlineRefusesForTheEngine) {
   tune_b = [](NodeConfig& c) { c.receiver.accept_deadline = std::chrono::milliseconds(50); };
   start();
   auto p = prefiller();
@@ -302,9 +379,9 @@ TEST_F(Session, AcceptDeadlineRefusesForTheEngine) {
             std::string::npos);
 }
 
-TEST_F(Session, ASenderThatWaitsNoLongerThanAReceiverMayTakeIsNoNode) {
+TEST_P(Session, ASenderThatWaitsNoLongerThanAReceiverMayTakeIsNoNode) {
   KvEngine engine(a_shape);
-  NodeConfig config = small_node(engine);
+  NodeConfig config = small_node(engine, channel);
   config.receiver.record_ttl = std::chrono::milliseconds(700);
   config.receiver.accept_deadline = std::chrono::milliseconds(60);
   config.sender.accept_deadline = std::chrono::milliseconds(760);
@@ -317,7 +394,7 @@ TEST_F(Session, ASenderThatWaitsNoLongerThanAReceiverMayTakeIsNoNode) {
   EXPECT_TRUE(Node::create(config).ok());
 }
 
-TEST_F(Session, ABlockTableThatIsNotTheEnginesIsNeverGathered) {
+TEST_P(Session, ABlockTableThatIsNotTheEnginesIsNeverGathered) {
   start();
   const auto ends_failed = [&](Prefiller& p, const char* word) {
     ASSERT_TRUE(p.released.until([&] { return p.session->report().end == End::kFailed; }));
@@ -336,10 +413,10 @@ TEST_F(Session, ABlockTableThatIsNotTheEnginesIsNeverGathered) {
   shorter.session->begin(std::vector<uint32_t>{3, 5}, 0);
   shorter.session->layer_ready(0, 64);  // two blocks hold 32 tokens
   ends_failed(shorter, "2 blocks");
-  EXPECT_EQ(metric(*a_node, R"(baton_copied_bytes_total{why="gather"})"), 0);
+  EXPECT_EQ(copied(*a_node, "gather"), 0);
 }
 
-TEST_F(Session, AbortOfEitherSideInEveryStateFreesBoth) {
+TEST_P(Session, AbortOfEitherSideInEveryStateFreesBoth) {
   start();
   for (int stage = 0; stage < 4; ++stage) {
     for (const bool sender_aborts : {true, false}) {
@@ -376,7 +453,7 @@ TEST_F(Session, AbortOfEitherSideInEveryStateFreesBoth) {
   }
 }
 
-TEST_F(Session, TheSameAttemptTwiceIsRefusedTheNextAttemptIsNot) {
+TEST_P(Session, TheSameAttemptTwiceIsRefusedTheNextAttemptIsNot) {
   start();
   auto p = prefiller();
   auto d = decoder();
@@ -396,7 +473,7 @@ TEST_F(Session, TheSameAttemptTwiceIsRefusedTheNextAttemptIsNot) {
   EXPECT_EQ(second.wrong(70), 0u);
 }
 
-TEST_F(Session, BothNodesDialAtOnce) {
+TEST_P(Session, BothNodesDialAtOnce) {
   for (int round = 0; round < 10; ++round) {
     start();
     auto pa = prefiller();
@@ -418,7 +495,7 @@ TEST_F(Session, BothNodesDialAtOnce) {
   }
 }
 
-TEST_F(Session, ManyAtOnceThroughLittleMemory) {
+TEST_P(Session, ManyAtOnceThroughLittleMemory) {
   tune_a = [](NodeConfig& c) {
     c.mode = SendMode::kTransient;
     c.transit_bytes = 16u << 10;  // two segments
@@ -441,7 +518,7 @@ TEST_F(Session, ManyAtOnceThroughLittleMemory) {
   }
 }
 
-TEST_F(Session, ANodeThatStopsEndsItsHandoffsAndTellsThePeer) {
+TEST_P(Session, ANodeThatStopsEndsItsHandoffsAndTellsThePeer) {
   start();
   auto p = prefiller();
   auto d = decoder();
@@ -456,6 +533,16 @@ TEST_F(Session, ANodeThatStopsEndsItsHandoffsAndTellsThePeer) {
   EXPECT_EQ(p.released.seen(), 1);
   ASSERT_TRUE(d.wait(State::kFailed));
   EXPECT_TRUE(d.finish());
+}
+
+TEST(UcxNode, WhatUcxHasNotIsAnErrorThatSaysSo) {
+  KvEngine engine(KvShape{});
+  NodeConfig config = small_node(engine, ChannelChoice::kUcx);
+  config.ucx.transports = "dc_mlx5";
+  const auto node = Node::create(std::move(config));
+  ASSERT_FALSE(node.ok());
+  EXPECT_NE(node.status().message().find("channel ucx"), std::string::npos)
+      << node.status().message();
 }
 
 }  // namespace

@@ -155,6 +155,69 @@ TEST_F(Shortage, WhatLiesInASlotNeedNotWaitForStagingMemory) {
   transient_to.session->abort("enough");
 }
 
+TEST_F(Shortage, AHandoffThatNeverFindsStagingMemoryExpires) {
+  tune_a = [&](NodeConfig& config) {
+    config.mode = SendMode::kTransient;
+    config.sender.progress_deadline = std::chrono::milliseconds(100);
+    config.seams.channel = [](std::unique_ptr<Channel> inner) {
+      return std::make_unique<DryChannel>(std::move(inner));
+    };
+  };
+  start();
+  // The second is never tried: the first one keeps its turn.
+  auto p1 = prefiller();
+  auto p2 = prefiller();
+  auto d1 = decoder();
+  auto d2 = decoder();
+  for (const auto& [p, d, prompt] : {std::tuple{&p1, &d1, 1u}, {&p2, &d2, 2u}}) {
+    const HandoffAttempt h = handoff();
+    ASSERT_TRUE(p->create(h, b_address(), kChunk, prompt).ok());
+    ASSERT_TRUE(d->create(h, Flow::kPush, a_address(), kChunk, prompt).ok());
+    p->begin();
+    ASSERT_TRUE(d->wait(State::kOffered));
+    d->accept();
+    ASSERT_TRUE(d->wait(State::kLoading));
+    for (uint32_t l = 0; l < a_shape.layers; ++l) p->layer(l, 0, kChunk);
+    p->session->finish();
+  }
+  for (Prefiller* p : {&p1, &p2}) {
+    ASSERT_TRUE(p->wait_released());
+    EXPECT_EQ(p->session->report().end, End::kExpired);
+    EXPECT_NE(p->session->report().why.message().find("nothing could be sent"), std::string::npos);
+  }
+  for (Decoder* d : {&d1, &d2}) EXPECT_TRUE(d->wait(State::kFailed));
+}
+
+TEST_F(Shortage, AChunkThatIsBeingSentIsNotEvicted) {
+  tune_a = [&](NodeConfig& config) { config.retained_bytes = 2 * chunk_bytes(); };
+  start();
+  auto first = prefiller();
+  const HandoffAttempt h = handoff();
+  ASSERT_TRUE(first.create(h, b_address(), 2 * kChunk, 1).ok());
+  first.compute();
+  ASSERT_TRUE(first.wait_released());
+  auto second = prefiller();  // would evict what the first handoff holds, and free nothing by it
+  auto second_to = decoder();
+  const HandoffAttempt other = handoff();
+  ASSERT_TRUE(second.create(other, b_address(), kChunk, 2).ok());
+  second.compute();
+  ASSERT_TRUE(second_to.create(other, Flow::kPush, a_address(), kChunk, 2).ok());
+  ASSERT_TRUE(second_to.load());
+  EXPECT_EQ(chunks_in_tier(), 2);
+  EXPECT_EQ(metric(*a_node, R"(baton_tier_evictions_total{tier="host"})"), 0);
+  auto first_to = decoder();
+  ASSERT_TRUE(first_to.create(h, Flow::kPush, a_address(), 2 * kChunk, 1).ok());
+  ASSERT_TRUE(first_to.load());
+  // At its end it may go.
+  ASSERT_TRUE(first.released.until([&] { return first.session->report().end.has_value(); }));
+  auto third = prefiller();
+  ASSERT_TRUE(third.create(handoff(), b_address(), kChunk, 3).ok());
+  third.compute();
+  ASSERT_TRUE(third.wait_released());
+  EXPECT_EQ(chunks_in_tier(), 2);
+  EXPECT_EQ(metric(*a_node, R"(baton_tier_evictions_total{tier="host"})"), 1);
+}
+
 TEST_F(Shortage, WhatIsBeingGatheredWhenTheHandoffEndsWasNotDelivered) {
   auto gate = std::make_shared<Gate>();
   tune_a = [&](NodeConfig& config) {

@@ -51,8 +51,9 @@ class Events {
   std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
-inline NodeConfig small_node(KvEngine& engine) {
+inline NodeConfig small_node(KvEngine& engine, ChannelChoice channel) {
   NodeConfig config;
+  config.channel = channel;
   config.kv = engine.kv();
   config.fingerprint = {.model = "test",
                         .dtype = "bytes",
@@ -182,14 +183,19 @@ inline double metric(Node& node, const std::string& name) {
   return at == std::string::npos ? 0 : std::stod(text.substr(at + name.size() + 2));
 }
 
+// Bytes that a node copied for that reason.
+inline double copied(Node& node, const std::string& why) {
+  return metric(node, "baton_copied_bytes_total{why=\"" + why + "\"}");
+}
+
 class TwoNodes : public ::testing::Test {
  protected:
   // Defaults may be changed before.
   void start() {
     a_kv = std::make_unique<KvEngine>(a_shape, 1);
     b_kv = std::make_unique<KvEngine>(b_shape, 2);
-    NodeConfig a = small_node(*a_kv);
-    NodeConfig b = small_node(*b_kv);
+    NodeConfig a = small_node(*a_kv, channel);
+    NodeConfig b = small_node(*b_kv, channel);
     if (tune_a) tune_a(a);
     if (tune_b) tune_b(b);
     auto made_a = Node::create(std::move(a));
@@ -204,6 +210,7 @@ class TwoNodes : public ::testing::Test {
   Prefiller prefiller() { return {*a_node, *a_kv, a_shape.layers}; }
   Decoder decoder() { return {*b_node, *b_kv}; }
 
+  ChannelChoice channel = ChannelChoice::kLocal;
   KvShape a_shape, b_shape;
   std::function<void(NodeConfig&)> tune_a, tune_b;
   std::unique_ptr<KvEngine> a_kv, b_kv;

@@ -33,6 +33,7 @@ LAYERS, KV_HEADS, HEAD_DIM = (2, 2, 16) if SANITIZED else (4, 4, 16)
 KV_BYTES_PER_TOKEN = LAYERS * 2 * KV_HEADS * HEAD_DIM * 4  # all layers, K and V, float32
 
 ENGINE_DEFAULTS = {"model": MODEL, "block_tokens": 16, "chunk_tokens": 64, "kv_blocks": 512,
+                   "channel": CHANNEL,
                    "threads": 1}
 SANITIZER_REPORT = ("ERROR: AddressSanitizer", "WARNING: ThreadSanitizer", "LeakSanitizer",
                     "runtime error:")
@@ -83,6 +84,7 @@ class Process:
         self.pidfd = os.pidfd_open(self.pid)
         self.expected_to_end = False
         self.ready = None
+        self.token = (env or {}).get("BATON_TOKEN")
         self._problems = None  # once ended
 
     def wait_ready(self, seconds=20):
@@ -185,7 +187,7 @@ class Engine(Process):
         super().wait_ready(seconds)
         self.api = Api(self.ready["listen"], scaled(60))
         if "node_http" in self.ready:
-            self.node = Api(self.ready["node_http"], scaled(10))
+            self.node = Api(self.ready["node_http"], scaled(10), self.token)
         return self
 
     def complete(self, *arguments, **fields):
@@ -208,32 +210,35 @@ class Engine(Process):
     def kv_blocks(self):
         return int(self.arguments[self.arguments.index("--kv-blocks") + 1])
 
+    def unrest(self):
+        """(debug(), what keeps it from being idle: {what: (how much, how much it should be)}).
+        Idle: nobody computes, no handoff lives, and nothing is held but what the host tier keeps: a
+        slot for each of its chunks, no KV block."""
+        debug, metrics = self.debug(), self.metrics()
+        pools = debug["slots"]["pools"]
+        found = {
+            "handoffs": (len(debug["handoffs"]), 0),
+            "quarantined": (debug["slots"]["quarantined"], 0),
+            "transit slots held": (pools["transit"]["held"], 0),
+            "retained slots held": (pools["retained"]["held"] if "retained" in pools else 0,
+                                    debug["host_tier"]["chunks"]),
+            "free KV blocks": (metrics.value("baton_engine_free_kv_blocks"), self.kv_blocks),
+            "sequences": (metrics.value("baton_engine_running_sequences")
+                          + metrics.value("baton_engine_waiting_sequences"), 0)}
+        return debug, {what: pair for what, pair in found.items() if pair[0] != pair[1]}
+
     def wait_idle(self, seconds=10):
-        """Nobody computes, no handoff lives, and nothing is held but what the host tier keeps: a
-        slot for each of its chunks, no KV block. Returns what debug() said then."""
-        state, wanted = {}, {}
+        """Until nothing keeps it from being idle. Returns what debug() said then."""
+        seen = {}
 
         def idle():
-            debug, metrics = self.debug(), self.metrics()
-            pools = debug["slots"]["pools"]
-            state.update({
-                "debug": debug, "handoffs": len(debug["handoffs"]),
-                "quarantined": debug["slots"]["quarantined"],
-                "transit slots held": pools["transit"]["held"],
-                "retained slots held": pools["retained"]["held"] if "retained" in pools else 0,
-                "free KV blocks": metrics.value("baton_engine_free_kv_blocks"),
-                "sequences": metrics.value("baton_engine_running_sequences")
-                             + metrics.value("baton_engine_waiting_sequences")})
-            wanted.update({
-                "handoffs": 0, "quarantined": 0, "transit slots held": 0,
-                "retained slots held": debug["host_tier"]["chunks"],
-                "free KV blocks": self.kv_blocks, "sequences": 0})
-            return all(state[what] == value for what, value in wanted.items())
+            seen["debug"], seen["unrest"] = self.unrest()
+            return not seen["unrest"]
         try:
             wait_for(idle, scaled(seconds), "idle")
         except AssertionError:
-            raise AssertionError(f"{self.name} is not idle: {state}, wanted: {wanted}") from None
-        return state["debug"]
+            raise AssertionError(f"{self.name} is not idle: {seen}") from None
+        return seen["debug"]
 
 
 class Router(Process):
@@ -300,14 +305,14 @@ class Baton:
         return self.start(Engine, name or role, program,
                           ["--role", role, *command_line(flags)], env, wait)
 
-    def router(self, prefillers, decoders, env=None, wait=True, **flags):
+    def router(self, prefillers, decoders, name="router", env=None, wait=True, **flags):
         legs = []
         for flag, engines in (("--prefill", prefillers), ("--decode", decoders)):
             for engine in engines:
                 ready = engine.ready
                 legs += [flag, f"http://{ready['listen']}={ready['node']}@{ready['node_http']}"]
         flags = {"listen": "127.0.0.1:0", **flags}
-        return self.start(Router, "router", "baton-router", [*command_line(flags), *legs], env, wait)
+        return self.start(Router, name, "baton-router", [*command_line(flags), *legs], env, wait)
 
     def cluster(self, prefillers=1, decoders=1, prefill=None, decode=None, router=None, **common):
         """Engines and a router before them. `prefill`, `decode`: flags of that side only (a dict,

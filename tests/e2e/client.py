@@ -129,9 +129,10 @@ class Stream:
 class Api:
     """The OpenAI API (and whatever else) at an address. Thread-safe: a connection a request."""
 
-    def __init__(self, address, timeout_s):
+    def __init__(self, address, timeout_s, token=None):
         self.address = address
         self.timeout_s = timeout_s
+        self.token = token  # shown with every request
         self._model = None
 
     @property
@@ -153,7 +154,10 @@ class Api:
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
         sent_at = time.monotonic()
-        connection.request(method, path, body, headers or {"Content-Type": "application/json"})
+        headers = dict(headers or {"Content-Type": "application/json"})
+        if self.token is not None:
+            headers.setdefault("Authorization", f"Bearer {self.token}")
+        connection.request(method, path, body, headers)
         return connection, connection.getresponse(), sent_at
 
     def request(self, method, path, body=None, headers=None):

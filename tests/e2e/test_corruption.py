@@ -13,6 +13,7 @@ from handed_off import assert_computed, assert_handed_off
 # A segment under the number of another chunk ("foreign") or of another layer of its chunk.
 SOMEBODY_ELSES = ("foreign", "layer")
 KINDS = ("flip", "lose", "double", "reorder", "late", *SOMEBODY_ELSES)
+ROUNDS = max(8, rounds(20))  # fewer could do without a single fault
 
 
 def faulty(spec, **flags):
@@ -27,7 +28,7 @@ def injected(engine, kind):
 def test_each_kind(baton, alone, kind):
     cluster = baton.cluster(decode=faulty(f"{kind}=150,seed=7"))
     ends = collections.Counter()
-    for i in range(rounds(20)):
+    for i in range(ROUNDS):
         prompt = prompt_of(random.Random(i).randrange(65, 600), seed=i)
         answer = cluster.complete(prompt)
         ends[answer.handoff["end"]] += 1
@@ -38,9 +39,9 @@ def test_each_kind(baton, alone, kind):
             assert answer.handoff["end"] in ("failed", "expired")
     # What came twice or in another order is no loss; of the rest, most is asked for again in time.
     if kind in ("double", "reorder"):
-        assert ends["committed"] == rounds(20), ends
+        assert ends["committed"] == ROUNDS, ends
     else:
-        assert ends["committed"] > 0.8 * rounds(20), ends
+        assert ends["committed"] > 0.7 * ROUNDS, ends
     cluster.wait_idle()
     count = injected(cluster.decoder, kind)
     assert count > 0

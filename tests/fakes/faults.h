@@ -6,6 +6,12 @@
 // "limit=10" (at most so many faults), and
 // "stop=gather|publish|scatter,at=3": the process stops itself (SIGSTOP) inside its third gather,
 // publish or verify-and-scatter, once.
+//
+// "file=PATH": the chances are what that file says (as above)
+// when a segment comes, and none while there is no file; it is replaced whole, by a rename.
+//
+// "unverified": this node is broken: whatever bytes it receives pass for those that were sent. For
+// tests of tests: they must find it.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +36,8 @@ struct FaultPlan {
   uint64_t seed = 1;
   std::string stop;  // "", "gather", "publish" or "scatter"
   uint32_t at = 1;
+  std::string file;
+  bool unverified = false;
 };
 
 Result<FaultPlan> parse_faults(const std::string& text);

@@ -29,7 +29,22 @@ int main(int argc, char** argv) {
   }
   const Offer offer = some_offer(40, 2, {some_group(0, 2), some_group(1, 3)});
   for (const Message& message : one_of_each(offer)) write_seed(argv[1], message, "");
+  // A random HELLO is often too long to be a seed.
+  write_seed(argv[1],
+             Hello{.node = "127.0.0.1:9001",
+                   .incarnation = {5},
+                   .fingerprint = {.model = "model@1", .dtype = "float32", .layers = 2},
+                   .chunk_tokens = 64,
+                   .local_socket = "baton",
+                   .channel_nonce = 6,
+                   .tcp_port = 9002,
+                   .ucx_address = "ucx",
+                   .ucx_transports = "tcp",
+                   .has_token = true,
+                   .challenge = {1, 2, 3}},
+             "");
   write_seed(argv[1], Heartbeat{7}, "");
+  write_seed(argv[1], Auth{.proof = {1, 2, 3}}, "");
   std::mt19937_64 random(6);
   for (size_t type = 0; type < std::variant_size_v<Message>; ++type) {
     for (int i = 1; i <= 2; ++i) {

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
 namespace baton::router {
 namespace {
 
@@ -33,6 +35,21 @@ TEST(RouterFlags, InstancesAndTimes) {
   EXPECT_EQ(config.policy, scheduler::PairingPolicy::kRoundRobin);
 }
 
+TEST(RouterFlags, BeyondLoopbackWithATokenOrInsecure) {
+  const auto starts = [](std::vector<std::string> more) {
+    std::vector<std::string> flags = {kPrefill, kDecode, "--listen", "0.0.0.0:8000"};
+    flags.insert(flags.end(), more.begin(), more.end());
+    return std::holds_alternative<RouterConfig>(parse(flags));
+  };
+  EXPECT_FALSE(starts({}));
+  EXPECT_TRUE(starts({"--insecure"}));
+  ::setenv("BATON_TOKEN", "a-token-of-the-tests", 1);
+  EXPECT_TRUE(starts({}));
+  ::setenv("BATON_TOKEN", "", 1);
+  EXPECT_FALSE(starts({"--insecure"}));
+  ::unsetenv("BATON_TOKEN");
+}
+
 TEST(RouterFlags, WrongOnesAreOneClearLineAndExitCode2) {
   const struct {
     std::vector<std::string> flags;
@@ -45,6 +62,7 @@ TEST(RouterFlags, WrongOnesAreOneClearLineAndExitCode2) {
       {{kPrefill, kDecode, "--budget-ms", "soon"}, "soon"},
       {{kPrefill, kDecode, "--policy", "best"}, "'best'"},
       {{kPrefill, kDecode, "--listen", "8000"}, "8000"},
+      {{kPrefill, kDecode, "--listen", "0.0.0.0:8000"}, "--listen is 0.0.0.0:8000"},
       {{kPrefill, kDecode, kDecode}, "given twice"},
       {{kPrefill, "--decode", "127.0.0.1:1=127.0.0.1:2"}, "http://"},
       {{kPrefill, "--decode", "http://127.0.0.1:1"}, "there is no '='"},

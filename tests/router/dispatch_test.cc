@@ -92,6 +92,7 @@ TEST_F(RouterTest, ClientGoneCancelsBothLegs) {
 }
 
 TEST_F(RouterTest, PrefillersFailureIsToldToTheDecodersNode) {
+  config_.token = *Token::create("a-token-of-the-tests", "test");
   start(1, 1);
   for (const bool dies : {false, true}) {
     auto answer = post("{}");
@@ -107,6 +108,10 @@ TEST_F(RouterTest, PrefillersFailureIsToldToTheDecodersNode) {
     ASSERT_TRUE(told);
     EXPECT_EQ(told->request().method, "POST");
     EXPECT_EQ(told->request().target, "/handoffs/" + baton["handoff"].get<std::string>() + "/fail");
+    EXPECT_EQ(http::find_header(told->request().headers, "Authorization"),
+              "Bearer a-token-of-the-tests");
+    for (const ExchangePtr& leg : {prefill, decode})  // the token is for nodes only
+      EXPECT_EQ(http::find_header(leg->request().headers, "Authorization"), "");
     EXPECT_EQ(body_of(told)["attempt"], 1);
     EXPECT_THAT(body_of(told)["reason"].get<std::string>(), HasSubstr(dies ? "lost" : "http_500"));
     told->respond(200, {}, "");

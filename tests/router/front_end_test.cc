@@ -104,6 +104,26 @@ TEST_F(RouterTest, DrainCutsWhatOutlivesIt) {
   EXPECT_TRUE(wait_until_gone(*decode));
 }
 
+TEST_F(RouterTest, MetricsAskForTheTokenAndClientsAreNotAsked) {
+  config_.token = *Token::create("a-token-of-the-tests", "test");
+  start(1, 1);
+  const http::Response refused = get("/metrics");
+  expect_openai_error(refused, 401);
+  EXPECT_EQ(http::find_header(refused.headers, "WWW-Authenticate"), "Bearer");
+  for (const auto& [value, status] :
+       {std::pair{"Bearer another", 401}, std::pair{"Bearer a-token-of-the-tests", 200}}) {
+    const auto response =
+        client_.fetch(router_->address(), {"GET", "/metrics", {{"Authorization", value}}, ""});
+    ASSERT_TRUE(response.ok());
+    EXPECT_EQ(response->status, status) << value;
+  }
+  EXPECT_EQ(get("/health").status, 200);
+  auto answer = post("{}");
+  prefillers_[0]->next()->respond(200, kJson, "{}");
+  decoders_[0]->next()->respond(200, kJson, "{}");
+  EXPECT_EQ(answer.get()->status, 200);
+}
+
 TEST_F(RouterTest, CountsRequestsByCode) {
   start(1, 1);
   auto answer = post("{}");

@@ -93,7 +93,7 @@ TEST(BatonRouter, SaysWhereItListensAndEndsOnSigterm) {
 
 TEST(BatonRouter, TakenPortIsOneClearError) {
   const Ended ended = run(std::string(BATON_ROUTER) +
-                          " --listen 192.0.2.1:1 --prefill http://127.0.0.1:1=h:1"
+                          " --listen 192.0.2.1:1 --insecure --prefill http://127.0.0.1:1=h:1"
                           " --decode http://127.0.0.1:2=h:2");
   EXPECT_EQ(ended.code, 1);
   EXPECT_THAT(ended.output, HasSubstr("192.0.2.1:1: cannot listen"));

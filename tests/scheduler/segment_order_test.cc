@@ -2,23 +2,47 @@
 
 #include <gtest/gtest.h>
 
-#include <set>
+#include <numeric>
+#include <random>
+#include <tuple>
 #include <vector>
 
 namespace baton::scheduler {
 namespace {
 
-TEST(SegmentOrder, LayerMajor) {
-  const std::set<SegmentPosition, LayerMajor> ready = {{.layer = 1, .chunk = 0},
-                                                       {.layer = 0, .chunk = 1},
-                                                       {.layer = 0, .chunk = 0},
-                                                       {.layer = 0, .chunk = 0, .group = 1}};
-  const std::vector<SegmentPosition> order(ready.begin(), ready.end());
-  const std::vector<SegmentPosition> expected = {{.layer = 0, .chunk = 0},
-                                                 {.layer = 0, .chunk = 0, .group = 1},
-                                                 {.layer = 0, .chunk = 1},
-                                                 {.layer = 1, .chunk = 0}};
-  EXPECT_EQ(order, expected);
+TEST(LayerMajor, ByLayerThenChunkThenGroup) {
+  const std::vector<uint16_t> layers = {1, 2};  // group 0 ends before group 1
+  const LayerMajor order(layers, 2);
+  const std::vector<SegmentPosition> expected = {
+      {.group = 0, .chunk = 0, .layer = 0}, {.group = 1, .chunk = 0, .layer = 0},
+      {.group = 0, .chunk = 1, .layer = 0}, {.group = 1, .chunk = 1, .layer = 0},
+      {.group = 1, .chunk = 0, .layer = 1}, {.group = 1, .chunk = 1, .layer = 1}};
+  for (uint32_t rank = 0; rank < expected.size(); ++rank) {
+    EXPECT_EQ(order.position(rank), expected[rank]) << rank;
+    EXPECT_EQ(order.rank(expected[rank]), rank);
+  }
+}
+
+TEST(LayerMajor, RankAndPositionAreInverseAndAscend) {
+  std::mt19937 random(2);
+  for (int round = 0; round < 200; ++round) {
+    std::vector<uint16_t> layers(1 + random() % 5);
+    for (uint16_t& l : layers) l = static_cast<uint16_t>(1 + random() % 9);
+    const uint32_t chunks = 1 + random() % 13;
+    const LayerMajor order(layers, chunks);
+    const uint32_t segments = std::accumulate(layers.begin(), layers.end(), 0u) * chunks;
+    std::tuple<uint16_t, uint32_t, uint16_t> last{};
+    for (uint32_t rank = 0; rank < segments; ++rank) {
+      const SegmentPosition at = order.position(rank);
+      ASSERT_EQ(order.rank(at), rank);
+      ASSERT_LT(at.layer, layers[at.group]);
+      const std::tuple here{at.layer, at.chunk, at.group};
+      if (rank > 0) {
+        ASSERT_LT(last, here);
+      }
+      last = here;
+    }
+  }
 }
 
 TEST(SegmentOrder, FewestUnacknowledgedBytesThenLongestWait) {

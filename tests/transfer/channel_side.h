@@ -75,13 +75,15 @@ struct Events : ChannelEvents {
 
 // A kind of channel fills in `endpoint`.
 struct ChannelSide {
-  explicit ChannelSide(uint64_t incarnation, size_t transit_slots = 4)
+  explicit ChannelSide(uint64_t incarnation, size_t transit_slots = 4,
+                       std::shared_ptr<ChannelSessions> sessions = nullptr)
       : incarnation{incarnation},
+        sessions(std::move(sessions)),
         transit(make_pool(kTransitBytes, transit_slots)),
         retained(make_pool(kRetainedBytes, 4)) {}
 
   uint64_t nonce() const { return kNonce + incarnation.value; }
-  ChannelIdentity identity() const { return {incarnation, nonce()}; }
+  ChannelIdentity identity() const { return {incarnation, nonce(), sessions}; }
   protocol::Hello hello() const {
     protocol::Hello hello;
     hello.node = "127.0.0.1:1";
@@ -103,6 +105,7 @@ struct ChannelSide {
   }
 
   Incarnation incarnation;
+  std::shared_ptr<ChannelSessions> sessions;  // null: no token
   std::shared_ptr<SlotPool> transit;
   std::shared_ptr<SlotPool> retained;
   Events events;

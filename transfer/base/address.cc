@@ -1,5 +1,7 @@
 #include "transfer/base/address.h"
 
+#include <arpa/inet.h>
+
 #include <charconv>
 
 namespace baton {
@@ -36,7 +38,10 @@ std::string HostPort::to_string() const {
 }
 
 bool HostPort::is_loopback() const {
-  return host == "localhost" || host == "::1" || host.starts_with("127.");
+  in_addr v4{};
+  // By the address: "127.example.org" may be anywhere.
+  const bool numeric = ::inet_pton(AF_INET, host.c_str(), &v4) == 1;
+  return host == "localhost" || host == "::1" || (numeric && ntohl(v4.s_addr) >> 24 == 127);
 }
 
 Result<std::vector<HostPort>> parse_node_address(std::string_view text) {

@@ -15,4 +15,18 @@ std::string get(const char* name, const char* fallback) {
 std::string log_level() { return get("BATON_LOG_LEVEL", "info"); }
 std::string test_model() { return get("BATON_TEST_MODEL", ""); }
 
+Result<Token> token() {
+  const char* value = std::getenv("BATON_TOKEN");
+  const char* file = std::getenv("BATON_TOKEN_FILE");
+  if (value != nullptr && file != nullptr) {
+    return Status(Code::kInvalidArgument,
+                  "BATON_TOKEN and BATON_TOKEN_FILE are both set: expected one of them");
+  }
+  if (value != nullptr) return Token::create(value, "BATON_TOKEN");
+  if (file == nullptr) return Token();
+  if (*file == '\0')
+    return Status(Code::kInvalidArgument, "BATON_TOKEN_FILE is empty: expected a path");
+  return Token::read_file(file);
+}
+
 }  // namespace baton::env

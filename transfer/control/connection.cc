@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
-#include <boost/asio/write.hpp>
 #include <cstring>
 #include <span>
 
@@ -31,6 +30,11 @@ std::string remote_of(const boost::asio::ip::tcp::socket& socket) {
   return (end.address().is_v6() ? "[" + host + "]" : host) + ":" + std::to_string(end.port());
 }
 
+// Whether these bytes begin a TLS handshake: a record of that type, version 3.
+bool speaks_tls(std::span<const std::byte> bytes) {
+  return bytes[0] == std::byte{0x16} && bytes[1] == std::byte{3};
+}
+
 Status lost(const char* what, const error_code& error) {
   if (error == boost::asio::error::eof) {
     return Status(Code::kUnavailable, "the peer closed the connection");
@@ -40,12 +44,15 @@ Status lost(const char* what, const error_code& error) {
 
 }  // namespace
 
-Connection::Connection(boost::asio::ip::tcp::socket socket, size_t max_queued_bytes)
-    : socket_(std::move(socket)), max_queued_bytes_(max_queued_bytes), remote_(remote_of(socket_)) {
+Connection::Connection(std::unique_ptr<Stream> stream, size_t max_queued_bytes)
+    : stream_(std::move(stream)),
+      max_queued_bytes_(max_queued_bytes),
+      remote_(remote_of(stream_->socket())) {
   // Either may fail on a socket that is already gone; the first read says so.
   error_code ignored;
-  socket_.set_option(boost::asio::ip::tcp::no_delay(true), ignored);
-  ::setsockopt(socket_.native_handle(), IPPROTO_TCP, TCP_USER_TIMEOUT, &kUserTimeoutMs,
+  auto& socket = stream_->socket();
+  socket.set_option(boost::asio::ip::tcp::no_delay(true), ignored);
+  ::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_USER_TIMEOUT, &kUserTimeoutMs,
                sizeof kUserTimeoutMs);
 }
 
@@ -53,22 +60,33 @@ void Connection::start(OnMessage on_message, OnClosed on_closed) {
   on_message_ = std::move(on_message);
   on_closed_ = std::move(on_closed);
   in_.resize(kReadBytes);
-  read();
+  stream_->handshake([self = shared_from_this()](const error_code& error, size_t) {
+    if (self->closed_) return;
+    if (error) {
+      return self->close(
+          Status(Code::kUnavailable,
+                 "TLS handshake: " + error.message() +
+                     "; both nodes need TLS, and certificates of one authority (--tls-ca)",
+                 error.value()));
+    }
+    self->ready_ = true;
+    self->read();
+    if (!self->queue_.empty()) self->write();
+  });
 }
 
 void Connection::read() {
-  socket_.async_read_some(
-      boost::asio::buffer(in_.data() + filled_, in_.size() - filled_),
-      [self = shared_from_this()](const error_code& error, size_t bytes) {
-        if (self->closed_) return;
-        if (error) {
-          const bool finishing = !self->finish_why_.ok();
-          return self->close(finishing ? self->finish_why_ : lost("read", error));
-        }
-        self->filled_ += bytes;
-        if (!self->finish_why_.ok()) self->taken_ = self->filled_ = 0;
-        if (self->take_frames()) self->read();
-      });
+  stream_->read_some(boost::asio::buffer(in_.data() + filled_, in_.size() - filled_),
+                     [self = shared_from_this()](const error_code& error, size_t bytes) {
+                       if (self->closed_) return;
+                       if (error) {
+                         const bool finishing = !self->finish_why_.ok();
+                         return self->close(finishing ? self->finish_why_ : lost("read", error));
+                       }
+                       self->filled_ += bytes;
+                       if (!self->finish_why_.ok()) self->taken_ = self->filled_ = 0;
+                       if (self->take_frames()) self->read();
+                     });
 }
 
 bool Connection::take_frames() {
@@ -76,7 +94,9 @@ bool Connection::take_frames() {
     const std::span<const std::byte> bytes(in_.data() + taken_, filled_ - taken_);
     const auto header = protocol::decode_header(bytes.first(protocol::kFrameHeaderBytes));
     if (!header.ok()) {
-      close(header.status());
+      close(speaks_tls(bytes)
+                ? Status(Code::kProtocol, "the peer speaks TLS, and this node does not")
+                : header.status());
       return false;
     }
     const uint32_t limit = let_in_ ? protocol::kMaxPayloadBytes : kMaxStrangerPayloadBytes;
@@ -129,7 +149,7 @@ void Connection::send(const protocol::Message& message) {
                                                       " bytes are unsent"));
   }
   queue_.push_back(std::move(*frame));
-  if (in_flight_ == 0) write();
+  if (ready_ && in_flight_ == 0) write();
 }
 
 void Connection::write() {
@@ -137,50 +157,47 @@ void Connection::write() {
   std::vector<boost::asio::const_buffer> buffers;
   buffers.reserve(in_flight_);
   for (size_t i = 0; i < in_flight_; ++i) buffers.push_back(boost::asio::buffer(queue_[i]));
-  boost::asio::async_write(socket_, buffers,
-                           [self = shared_from_this()](const error_code& error, size_t bytes) {
-                             if (self->closed_) return;
-                             if (error) return self->close(lost("write", error));
-                             self->queued_bytes_ -= bytes;
-                             for (; self->in_flight_ > 0; --self->in_flight_) {
-                               self->queue_.pop_front();
-                             }
-                             if (!self->queue_.empty()) return self->write();
-                             if (!self->finish_why_.ok()) self->end_our_half();
-                           });
+  stream_->write(buffers, [self = shared_from_this()](const error_code& error, size_t bytes) {
+    if (self->closed_) return;
+    if (error) return self->close(lost("write", error));
+    self->queued_bytes_ -= bytes;
+    for (; self->in_flight_ > 0; --self->in_flight_) {
+      self->queue_.pop_front();
+    }
+    if (!self->queue_.empty()) return self->write();
+    if (!self->finish_why_.ok()) self->end_our_half();
+  });
 }
 
 void Connection::finish(Status why) {
   if (closed_ || !finish_why_.ok()) return;
   finish_why_ = std::move(why);
-  if (in_flight_ == 0) end_our_half();
+  if (queue_.empty()) end_our_half();
 }
 
 void Connection::end_our_half() {
   error_code ignored;
-  socket_.shutdown(boost::asio::ip::tcp::socket::shutdown_send, ignored);
+  stream_->socket().shutdown(boost::asio::ip::tcp::socket::shutdown_send, ignored);
 }
 
 void Connection::close(Status why) {
   if (closed_) return;
   closed_ = true;
   error_code ignored;
-  socket_.close(ignored);
+  stream_->socket().close(ignored);
   if (!on_closed_) return;
-  boost::asio::post(socket_.get_executor(), [self = shared_from_this(), why = std::move(why)] {
-    // Both may hold what keeps this connection alive.
-    const auto on_closed = std::exchange(self->on_closed_, nullptr);
-    self->on_message_ = nullptr;
-    on_closed(why);
-  });
+  boost::asio::post(stream_->socket().get_executor(),
+                    [self = shared_from_this(), why = std::move(why)] {
+                      // Both may hold what keeps this connection alive.
+                      const auto on_closed = std::exchange(self->on_closed_, nullptr);
+                      self->on_message_ = nullptr;
+                      on_closed(why);
+                    });
 }
 
 bool Connection::readable() const {
   int bytes = 0;
-  return !closed_ &&
-         ::ioctl(const_cast<boost::asio::ip::tcp::socket&>(socket_).native_handle(), FIONREAD,
-                 &bytes) == 0 &&
-         bytes > 0;
+  return !closed_ && ::ioctl(stream_->socket().native_handle(), FIONREAD, &bytes) == 0 && bytes > 0;
 }
 
 }  // namespace baton::control

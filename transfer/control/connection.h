@@ -1,10 +1,9 @@
-// One TCP connection that carries frames, whatever they say.
+// One TCP connection, perhaps with TLS on it, that carries frames, whatever they say.
 //
 // Reads and writes until close(); the frames of a peer that was not let in yet must be small.
 // Confined to the io_context's thread. Callbacks run on it, never inside a call.
 #pragma once
 
-#include <boost/asio/ip/tcp.hpp>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "transfer/base/status.h"
+#include "transfer/control/stream.h"
 #include "transfer/protocol/messages.h"
 
 namespace baton::control {
@@ -23,8 +23,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   using OnClosed = std::function<void(const Status&)>;
 
   // Sets TCP_NODELAY, and TCP_USER_TIMEOUT so that a host that vanished is found out in the end.
-  Connection(boost::asio::ip::tcp::socket socket, size_t max_queued_bytes);
+  Connection(std::unique_ptr<Stream> stream, size_t max_queued_bytes);
 
+  // The TLS handshake, where there is one, comes first; what is sent meanwhile waits for it.
   void start(OnMessage on_message, OnClosed on_closed);
   // From now on frames of up to kMaxFrameBytes are read.
   void let_in() { let_in_ = true; }
@@ -41,6 +42,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Whether bytes have come that were not read yet.
   bool readable() const;
   const std::string& remote() const { return remote_; }
+  // Stream::exported_key, once a message has come.
+  std::optional<Digest> exported_key() { return stream_->exported_key(); }
 
  private:
   void read();
@@ -49,7 +52,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void write();
   void end_our_half();
 
-  boost::asio::ip::tcp::socket socket_;
+  const std::unique_ptr<Stream> stream_;
   const size_t max_queued_bytes_;
   const std::string remote_;
   OnMessage on_message_;
@@ -61,6 +64,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   size_t queued_bytes_ = 0;
   size_t in_flight_ = 0;  // frames at the front of queue_ that are being written
   Status finish_why_;     // not ok: finishing
+  bool ready_ = false;    // the handshake is over
   bool let_in_ = false;
   bool closed_ = false;
 };

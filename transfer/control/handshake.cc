@@ -2,17 +2,14 @@
 
 #include <algorithm>
 
+#include "transfer/base/text.h"
+
 namespace baton::control {
 namespace {
 
 using protocol::Hello;
 using protocol::Refuse;
 using protocol::RefuseReason;
-
-std::string differs(const char* what, uint64_t ours, uint64_t theirs) {
-  return std::string(what) + " is " + std::to_string(ours) + " here and " + std::to_string(theirs) +
-         " there";
-}
 
 std::string block_of(const Hello& hello) {
   if (hello.opaque_block_bytes == 0) return "described by strides";
@@ -36,6 +33,14 @@ std::optional<Refuse> disagreement(const Hello& ours, const Hello& theirs) {
         RefuseReason::kIncarnation,
         "node " + ours.node +
             (self ? " has dialled itself" : " is the address of both nodes, here and there"));
+  }
+  if (ours.has_token != theirs.has_token) {
+    const auto has = [](const Hello& hello) {
+      return hello.node + (hello.has_token ? " has a token" : " has none");
+    };
+    return refuse(RefuseReason::kAuthentication,
+                  has(ours) + " and " + has(theirs) +
+                      ": both need the same, in BATON_TOKEN or BATON_TOKEN_FILE");
   }
   if (std::string text = ours.fingerprint.difference(theirs.fingerprint); !text.empty()) {
     return refuse(RefuseReason::kFingerprint, std::move(text));

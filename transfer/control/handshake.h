@@ -25,8 +25,8 @@ bool decides(const protocol::Hello& ours, const protocol::Hello& theirs);
 // A peer's text for a log line: what is not printable becomes '?'.
 std::string printable(std::string_view text);
 
-// The lives of the nodes that were let in. A life is over when a newer one of the same node was
-// let in, for ever: what it still says is refused.
+// The lives of the nodes that were let in. A life is over when a newer one of the same node was let
+// in: what it still says is refused, as long as it is remembered (the bounds below).
 class Lives {
  public:
   enum class Verdict { kFirst, kCurrent, kNewer, kOver };

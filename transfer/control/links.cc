@@ -1,5 +1,6 @@
 // The life of a link: handshake, which of two stays, messages, end.
 #include "transfer/base/log.h"
+#include "transfer/control/auth.h"
 #include "transfer/control/plane.h"
 
 namespace baton::control {
@@ -31,7 +32,9 @@ void Plane::start(const LinkPtr& link) {
         const auto link = weak.lock();
         if (self && link) self->on_closed(link, why);
       });
-  link->connection->send(hello_);
+  link->ours = hello_;
+  link->ours.challenge = random_digest();
+  link->connection->send(link->ours);
 }
 
 void Plane::arm(const LinkPtr& link, Duration deadline) {
@@ -48,6 +51,8 @@ void Plane::deadline_passed(const LinkPtr& link) {
   switch (link->stage) {
     case Link::Stage::kHello:
       return link->connection->close(Status(Code::kDeadlineExceeded, "no HELLO in time"));
+    case Link::Stage::kProving:
+      return link->connection->close(Status(Code::kDeadlineExceeded, "no AUTH in time"));
     case Link::Stage::kUnconfirmed:
       return link->connection->close(Status(Code::kDeadlineExceeded, "not confirmed in time"));
     case Link::Stage::kRefused:
@@ -65,15 +70,31 @@ void Plane::on_message(const LinkPtr& link, Message message) {
   if (stopped_) return;
   const auto* refused = std::get_if<Refuse>(&message);
   if (refused != nullptr && refused->handoff.id == HandoffId{}) return on_refuse(link, *refused);
-  const bool is_hello = std::holds_alternative<Hello>(message);
-  const bool hello_is_due = link->stage == Link::Stage::kHello;
-  const bool may_speak =
-      link->stage == Link::Stage::kUp || link->stage == Link::Stage::kUnconfirmed;
-  if (is_hello != hello_is_due || (!is_hello && !may_speak)) {
+  const auto* hello = std::get_if<Hello>(&message);
+  const auto* auth = std::get_if<protocol::Auth>(&message);
+  bool due = false;
+  switch (link->stage) {
+    case Link::Stage::kHello:
+      due = hello != nullptr;
+      break;
+    case Link::Stage::kProving:
+      due = auth != nullptr;
+      break;
+    case Link::Stage::kUnconfirmed:
+    case Link::Stage::kUp:
+      due = hello == nullptr && auth == nullptr;
+      break;
+    case Link::Stage::kHeld:
+    case Link::Stage::kRefused:
+    case Link::Stage::kDown:
+      break;
+  }
+  if (!due) {
     return link->connection->close(
         Status(Code::kProtocol, std::string("an unexpected ") + message_name(message)));
   }
-  if (is_hello) return on_hello(link, std::get<Hello>(message));
+  if (hello != nullptr) return on_hello(link, *hello);
+  if (auth != nullptr) return on_auth(link, *auth);
   if (link->stage == Link::Stage::kUnconfirmed) establish(link);
   heard(link);
   if (link->up() && !std::holds_alternative<protocol::Heartbeat>(message)) {
@@ -89,7 +110,33 @@ void Plane::on_hello(const LinkPtr& link, const Hello& theirs) {
     return link->connection->close(Status(Code::kProtocol, "a node address that is not text"));
   }
   link->theirs = theirs;
-  if (auto differs = disagreement(hello_, theirs)) return refuse(link, std::move(*differs));
+  if (auto differs = disagreement(link->ours, theirs)) return refuse(link, std::move(*differs));
+  if (!config_.token.present()) return recognise(link);
+  link->stage = Link::Stage::kProving;
+  if (link->dialled()) {
+    link->connection->send(prove(config_.token, AuthRole::kDialler, link->ours, theirs));
+  }
+}
+
+void Plane::on_auth(const LinkPtr& link, const protocol::Auth& auth) {
+  const Hello& ours = link->ours;
+  const Hello& theirs = link->theirs;
+  const bool dialled = link->dialled();
+  if (!verify(auth, config_.token, dialled ? AuthRole::kAcceptor : AuthRole::kDialler, theirs,
+              ours)) {
+    return refuse(link, {.reason = RefuseReason::kAuthentication,
+                         .text = "the proof of " + theirs.node + " does not verify at " +
+                                 hello_.node + ": both need the same token"});
+  }
+  link->session = session_key(config_.token, dialled ? ours : theirs, dialled ? theirs : ours);
+  if (!dialled) link->connection->send(prove(config_.token, AuthRole::kAcceptor, ours, theirs));
+  recognise(link);
+}
+
+// The peer is who it says it is, as far as this node asks for that.
+void Plane::recognise(const LinkPtr& link) {
+  const Hello& theirs = link->theirs;
+  if (const auto key = link->connection->exported_key()) link->session = *key;
   if (lives_.judge(theirs.node, theirs.incarnation) == Lives::Verdict::kOver) {
     return refuse(link, {.reason = RefuseReason::kIncarnation,
                          .text = "incarnation " + std::to_string(theirs.incarnation.value) +
@@ -108,6 +155,8 @@ void Plane::end_older_life(const Hello& theirs) {
     if (other->theirs.node != theirs.node || other->theirs.incarnation == theirs.incarnation) {
       continue;
     }
+    // What it claims to be is not known yet; it may be the newer one.
+    if (other->stage == Link::Stage::kProving) continue;
     const Status why(Code::kUnavailable, "node " + theirs.node + " began a new life");
     if (other->stage == Link::Stage::kUp) down(other, why);
     if (other->stage != Link::Stage::kRefused) other->connection->close(why);

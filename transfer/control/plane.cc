@@ -20,12 +20,24 @@ HostPort host_port(const tcp::endpoint& endpoint) {
   return {endpoint.address().to_string(), endpoint.port()};
 }
 
+// What peers dial: `advertise` is empty, a host, or a whole node address.
+Result<std::string> node_address(const std::string& advertise, const HostPort& bound) {
+  if (advertise.empty()) return bound.to_string();
+  if (parse_node_address(advertise).ok()) return advertise;
+  std::string host = advertise;
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  const std::string whole = HostPort{host, bound.port}.to_string();
+  BATON_RETURN_IF_ERROR(parse_node_address(whole).status());
+  return whole;
+}
+
 }  // namespace
 
-Plane::Plane(boost::asio::io_context& io, ControlConfig config, protocol::Hello hello,
-             PeerEvents& events, Metrics& metrics)
+Plane::Plane(boost::asio::io_context& io, ControlConfig config, TlsContext tls,
+             protocol::Hello hello, PeerEvents& events, Metrics& metrics)
     : io_(io),
       config_(std::move(config)),
+      tls_(std::move(tls)),
       hello_(std::move(hello)),
       events_(events),
       heartbeats_missed_(metrics.counter("baton_heartbeats_missed_total",
@@ -50,8 +62,8 @@ Status Plane::listen() {
   const tcp::endpoint endpoint = found.begin()->endpoint();
   if (endpoint.address().is_unspecified() && config_.advertise.empty()) {
     return Status(Code::kInvalidArgument, "listening on " + config_.listen.to_string() +
-                                              ", every address of this host: expected the address "
-                                              "to advertise");
+                                              ", every address of this host: expected --advertise "
+                                              "with the one that peers dial");
   }
   acceptor_.open(endpoint.protocol(), error);
   if (!error) acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
@@ -59,7 +71,8 @@ Status Plane::listen() {
   if (!error) acceptor_.listen(tcp::acceptor::max_listen_connections, error);
   if (error) return failed("listen on", error);
   address_ = host_port(acceptor_.local_endpoint());
-  hello_.node = config_.advertise.empty() ? address_.to_string() : config_.advertise;
+  BATON_ASSIGN_OR_RETURN(hello_.node, node_address(config_.advertise, address_));
+  hello_.has_token = config_.token.present();
   accept();
   return ok_status();
 }
@@ -84,7 +97,8 @@ void Plane::accept() {
 }
 
 void Plane::accepted(tcp::socket socket) {
-  auto connection = std::make_shared<Connection>(std::move(socket), config_.max_queued_bytes);
+  auto connection = std::make_shared<Connection>(Stream::create(std::move(socket), tls_, false),
+                                                 config_.max_queued_bytes);
   if (links_.size() >= config_.max_connections) {
     log::warn("control connection turned away remote={} why=\"{} connections are open\"",
               connection->remote(), links_.size());
@@ -154,7 +168,9 @@ void Plane::dial(const std::string& text) {
         dialling->dial = nullptr;
         dialling->link = std::make_shared<Link>(
             self->io_,
-            std::make_shared<Connection>(std::move(*socket), self->config_.max_queued_bytes), text,
+            std::make_shared<Connection>(Stream::create(std::move(*socket), self->tls_, true),
+                                         self->config_.max_queued_bytes),
+            text,
             Liveness(now(), self->config_.heartbeat_interval, self->config_.heartbeats_missed));
         self->start(dialling->link);
       });
@@ -303,7 +319,9 @@ Result<std::unique_ptr<ControlPlane>> ControlPlane::create(boost::asio::io_conte
                       std::to_string(to_ms(config.heartbeat_interval)) + " ms and " +
                       std::to_string(config.heartbeats_missed) + ": expected both above zero");
   }
-  auto plane = std::make_shared<Plane>(io, std::move(config), std::move(hello), events, metrics);
+  BATON_ASSIGN_OR_RETURN(TlsContext tls, make_tls(config.tls));
+  auto plane = std::make_shared<Plane>(io, std::move(config), std::move(tls), std::move(hello),
+                                       events, metrics);
   BATON_RETURN_IF_ERROR(plane->listen());
   return std::unique_ptr<ControlPlane>(std::make_unique<ControlPlaneImpl>(std::move(plane)));
 }

@@ -6,10 +6,18 @@
 // and only then may the follower speak on it. So no message can be on a connection that is closed
 // as superfluous.
 //
-//   kHello ── HELLO, follower ──────────────────> kUnconfirmed ── HEARTBEAT ──> kUp
-//     ├────── HELLO, decider ── confirm it (send HEARTBEAT) ──────────────────> kUp
-//     ├────── HELLO, decider that is itself dialling this node ──> kHeld ── own dial failed ──> kUp
-//     └────── HELLO that does not agree, or a second connection ──> kRefused (REFUSE sent)
+//   kHello ── HELLO ──> kProving ── AUTH ──┐ (at once where no token is set)
+//     ┌───────────────────────────────────┘
+//     ├── follower ──────────────────────────────> kUnconfirmed ── HEARTBEAT ──> kUp
+//     ├── decider ── confirm it (send HEARTBEAT) ──────────────────────────────> kUp
+//     ├── decider that is itself dialling this node ──> kHeld ── own dial failed ──> kUp
+//     └── HELLO that does not agree, AUTH that does not verify, or a second connection
+//                                              ──> kRefused (REFUSE sent)
+//
+// Where a token is set the dialling side sends AUTH after it has read HELLO, the other one after it
+// has verified that; a follower so has the decider's AUTH before its HEARTBEAT or its REFUSE of a
+// second connection. Until AUTH has verified the peer's HELLO is a stranger's claim: it ends no
+// older life of a node and takes nobody's place.
 //
 // Confined to the io_context's thread. plane.cc has the life of the plane, links.cc that of links.
 #pragma once
@@ -29,7 +37,7 @@ namespace baton::control {
 // A connection that says, or has said, HELLO. It is the Peer once it is up.
 class Link final : public Peer, public std::enable_shared_from_this<Link> {
  public:
-  enum class Stage { kHello, kHeld, kUnconfirmed, kUp, kRefused, kDown };
+  enum class Stage { kHello, kProving, kHeld, kUnconfirmed, kUp, kRefused, kDown };
 
   Link(boost::asio::io_context& io, std::shared_ptr<Connection> connection, std::string dial_text,
        Liveness liveness)
@@ -40,6 +48,7 @@ class Link final : public Peer, public std::enable_shared_from_this<Link> {
 
   const protocol::Hello& hello() const override { return theirs; }
   bool dialled() const override { return !dial_text.empty(); }
+  const Digest& session_key() const override { return session; }
   bool stalled() const override { return liveness.stalled(); }
   bool up() const override { return stage == Stage::kUp && !connection->closed(); }
   void send(const protocol::Message& message) override {
@@ -52,7 +61,9 @@ class Link final : public Peer, public std::enable_shared_from_this<Link> {
   const std::shared_ptr<Connection> connection;
   const std::string dial_text;  // what was dialled; empty: accepted
   Stage stage = Stage::kHello;
+  protocol::Hello ours;  // as it was sent
   protocol::Hello theirs;
+  Digest session{};                    // once the peer is known; zeros without token and TLS
   boost::asio::steady_timer deadline;  // of all that comes before kUp, and of the REFUSE's way out
   Liveness liveness;
 };
@@ -61,7 +72,7 @@ class Plane : public std::enable_shared_from_this<Plane> {
  public:
   using ConnectDone = std::function<void(Result<std::shared_ptr<Peer>>)>;
 
-  Plane(boost::asio::io_context& io, ControlConfig config, protocol::Hello hello,
+  Plane(boost::asio::io_context& io, ControlConfig config, TlsContext tls, protocol::Hello hello,
         PeerEvents& events, Metrics& metrics);
 
   // plane.cc
@@ -104,6 +115,8 @@ class Plane : public std::enable_shared_from_this<Plane> {
   void deadline_passed(const LinkPtr& link);
   void on_message(const LinkPtr& link, protocol::Message message);
   void on_hello(const LinkPtr& link, const protocol::Hello& theirs);
+  void on_auth(const LinkPtr& link, const protocol::Auth& auth);
+  void recognise(const LinkPtr& link);
   void on_refuse(const LinkPtr& link, const protocol::Refuse& refuse);
   void decide(const LinkPtr& link);
   void confirm(const LinkPtr& link);
@@ -117,6 +130,7 @@ class Plane : public std::enable_shared_from_this<Plane> {
 
   boost::asio::io_context& io_;
   const ControlConfig config_;
+  const TlsContext tls_;  // null: none
   protocol::Hello hello_;
   PeerEvents& events_;
   prometheus::Counter& heartbeats_missed_;

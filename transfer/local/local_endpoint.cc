@@ -1,5 +1,7 @@
 #include "transfer/local/local_endpoint.h"
 
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
@@ -18,6 +20,9 @@ using boost::system::error_code;
 using Stream = boost::asio::local::stream_protocol;
 using OpenDone = ChannelEndpoint::OpenDone;
 
+// The roles in proofs.
+constexpr std::string_view kDialler = "local dialler";
+constexpr std::string_view kListener = "local listener";
 constexpr size_t kMaxGreeting = 256;  // accepted connections that no open() has taken yet
 constexpr auto kAcceptAgainAfter = std::chrono::milliseconds(20);
 
@@ -37,6 +42,12 @@ struct Greeter {
   Greeting theirs;
   std::vector<UniqueFd> descriptors;
   bool greeted = false;  // accepted, and waiting for its open()
+
+  // Its dialler gave it up while it waited.
+  bool hung_up() {
+    std::byte next;
+    return ::recv(socket.native_handle(), &next, sizeof next, MSG_PEEK | MSG_DONTWAIT) == 0;
+  }
 };
 
 // One side of open(): what was asked for, and when it is given up.
@@ -58,15 +69,17 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
            ChannelMemory memory)
       : io_(io),
         config_(config),
-        self_(identity.self),
+        identity_(std::move(identity)),
+        self_(identity_.self),
         name_("baton-" + HandoffId::random().to_string()),
-        nonce_(identity.nonce),
+        nonce_(identity_.nonce),
         own_{std::move(memory), config.max_published},
         acceptor_(io),
         accept_again_(io) {}
 
   Status listen();
   void open(const protocol::Hello& hello, bool dial, ChannelEvents& events, OpenDone done);
+  void give_up(const ChannelEvents& events);
   void stop();
   const std::string& name() const { return name_; }
 
@@ -78,18 +91,20 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   void accepted(UniqueFd fd);
   void read_greeting(const GreeterPtr& greeter, std::function<void(const Status&)> then);
   void greeted_by_dialler(const GreeterPtr& greeter, const Status& status);
-  void answer(const OpeningPtr& opening, const GreeterPtr& greeter);
+  bool answer(const OpeningPtr& opening, const GreeterPtr& greeter);
+  void turn_away(const GreeterPtr& greeter, bool greeted, const std::string& why);
   Status dial(const OpeningPtr& opening);
   void greeted_by_listener(const OpeningPtr& opening, const GreeterPtr& greeter,
                            const Status& status);
   Status check_answer(const Opening& opening, const Greeting& theirs) const;
   void complete(const OpeningPtr& opening, const GreeterPtr& greeter);
   void fail(const OpeningPtr& opening, Status why);
-  Greeting greeting_to(uint64_t nonce, Incarnation to) const;
-  Status greet(const GreeterPtr& greeter, uint64_t nonce, Incarnation to);
+  Greeting greeting_to(const protocol::Hello& to, std::string_view role) const;
+  Status greet(const GreeterPtr& greeter, const protocol::Hello& to, std::string_view role);
 
   boost::asio::io_context& io_;
   const LocalConfig config_;
+  const ChannelIdentity identity_;
   const Incarnation self_;
   const std::string name_;
   const uint64_t nonce_;
@@ -176,26 +191,35 @@ void Endpoint::greeted_by_dialler(const GreeterPtr& greeter, const Status& statu
   const Greeting& theirs = greeter->theirs;
   const bool known = status.ok() && !theirs.refusal && theirs.nonce == nonce_ && theirs.to == self_;
   if (!known) {
-    greeters_.remove(greeter);
-    log::warn("local channel refused why=\"{}\"",
-              status.ok() ? "it shows another nonce or incarnation" : status.message());
-    Greeting refusal;
-    refusal.refusal = true;
-    refusal.from = self_;
-    // It is gone all the same where this does not reach it.
-    if (status.ok()) (void)send_greeting(greeter->socket.native_handle(), refusal, {});
-    greeter->close();
-    return;
+    return turn_away(greeter, status.ok(),
+                     status.ok() ? "it shows another nonce or incarnation" : status.message());
   }
   greeter->greeted = true;
   for (const OpeningPtr& opening : openings_) {
-    if (!opening->dials && opening->hello.incarnation == theirs.from)
-      return answer(OpeningPtr(opening), greeter);
+    if (!opening->dials && opening->hello.incarnation == theirs.from) {
+      answer(OpeningPtr(opening), greeter);
+      return;
+    }
   }
 }
 
-Greeting Endpoint::greeting_to(uint64_t nonce, Incarnation to) const {
-  Greeting greeting{.nonce = nonce, .from = self_, .to = to, .max_published = own_.max_published};
+void Endpoint::turn_away(const GreeterPtr& greeter, bool greeted, const std::string& why) {
+  greeters_.remove(greeter);
+  log::warn("local channel refused why=\"{}\"", why);
+  Greeting refusal;
+  refusal.refusal = true;
+  refusal.from = self_;
+  // It is gone all the same where this does not reach it.
+  if (greeted) (void)send_greeting(greeter->socket.native_handle(), refusal, {});
+  greeter->close();
+}
+
+Greeting Endpoint::greeting_to(const protocol::Hello& to, std::string_view role) const {
+  Greeting greeting{.nonce = to.channel_nonce,
+                    .from = self_,
+                    .to = to.incarnation,
+                    .max_published = own_.max_published,
+                    .proof = identity_.prove(role, to)};
   const auto describe = [](const std::shared_ptr<SlotPool>& pool) {
     return pool ? Geometry{pool->arena().bytes(), pool->slot_bytes()} : Geometry{};
   };
@@ -203,19 +227,26 @@ Greeting Endpoint::greeting_to(uint64_t nonce, Incarnation to) const {
   return greeting;
 }
 
-Status Endpoint::greet(const GreeterPtr& greeter, uint64_t nonce, Incarnation to) {
+Status Endpoint::greet(const GreeterPtr& greeter, const protocol::Hello& to,
+                       std::string_view role) {
   std::vector<int> descriptors;
   if (own_.transit) descriptors.push_back(own_.transit->arena().fd());
   if (own_.retained) descriptors.push_back(own_.retained->arena().fd());
-  return send_greeting(greeter->socket.native_handle(), greeting_to(nonce, to), descriptors);
+  return send_greeting(greeter->socket.native_handle(), greeting_to(to, role), descriptors);
 }
 
-// The listening side: both open() and the dialler's greeting are there.
-void Endpoint::answer(const OpeningPtr& opening, const GreeterPtr& greeter) {
+// The listening side: both open() and the dialler's greeting are there. False where that one was
+// turned away, and the open() still waits for its peer.
+bool Endpoint::answer(const OpeningPtr& opening, const GreeterPtr& greeter) {
+  if (!identity_.verify(greeter->theirs.proof, kDialler, greeter->theirs.from)) {
+    turn_away(greeter, true, "it does not prove that it has the token");
+    return false;
+  }
   greeters_.remove(greeter);
   greeter->deadline.cancel();
-  const Status sent = greet(greeter, opening->hello.channel_nonce, opening->hello.incarnation);
+  const Status sent = greet(greeter, opening->hello, kListener);
   sent.ok() ? complete(opening, greeter) : fail(opening, sent);
+  return true;
 }
 
 Status Endpoint::dial(const OpeningPtr& opening) {
@@ -223,7 +254,7 @@ Status Endpoint::dial(const OpeningPtr& opening) {
   BATON_RETURN_IF_ERROR(check_same_user(fd.get()));
   const auto greeter = std::make_shared<Greeter>(io_, std::move(fd));
   opening->greeter = greeter;
-  BATON_RETURN_IF_ERROR(greet(greeter, opening->hello.channel_nonce, opening->hello.incarnation));
+  BATON_RETURN_IF_ERROR(greet(greeter, opening->hello, kDialler));
   read_greeting(greeter, [weak = weak_from_this(), opening, greeter](const Status& status) {
     if (const auto self = weak.lock()) self->greeted_by_listener(opening, greeter, status);
   });
@@ -239,13 +270,17 @@ void Endpoint::greeted_by_listener(const OpeningPtr& opening, const GreeterPtr& 
 
 Status Endpoint::check_answer(const Opening& opening, const Greeting& theirs) const {
   if (theirs.refusal) {
-    return Status(Code::kRefused, "local channel: the peer does not know the nonce or incarnation");
+    return Status(Code::kRefused,
+                  "local channel: the peer does not know the nonce, incarnation or token");
   }
   if (theirs.nonce != nonce_ || theirs.from != opening.hello.incarnation || theirs.to != self_) {
     return Status(Code::kRefused, "local channel: incarnation " +
                                       std::to_string(opening.hello.incarnation.value) +
                                       " was expected and " + std::to_string(theirs.from.value) +
                                       " answered, or its nonce is wrong");
+  }
+  if (!identity_.verify(theirs.proof, kListener, theirs.from)) {
+    return Status(Code::kRefused, "local channel: the peer does not prove that it has the token");
   }
   return ok_status();
 }
@@ -291,10 +326,11 @@ void Endpoint::open(const protocol::Hello& hello, bool dial, ChannelEvents& even
     return fail(opening, Status(Code::kUnavailable, "local channel: this node is shutting down"));
   }
   if (!dial) {
-    const auto waiting = std::find_if(greeters_.begin(), greeters_.end(), [&](const auto& greeter) {
-      return greeter->greeted && greeter->theirs.from == hello.incarnation;
-    });
-    if (waiting != greeters_.end()) return answer(opening, GreeterPtr(*waiting));
+    const auto greeters = greeters_;  // answer() changes it
+    for (const GreeterPtr& greeter : greeters) {
+      const bool theirs = greeter->greeted && greeter->theirs.from == hello.incarnation;
+      if (theirs && !greeter->hung_up() && answer(opening, greeter)) return;
+    }
   }
   openings_.push_front(opening);
   opening->deadline.expires_after(config_.open_deadline);
@@ -308,6 +344,13 @@ void Endpoint::open(const protocol::Hello& hello, bool dial, ChannelEvents& even
       });
   if (!dial) return;
   if (Status status = this->dial(opening); !status.ok()) fail(opening, std::move(status));
+}
+
+void Endpoint::give_up(const ChannelEvents& events) {
+  const auto found = std::find_if(openings_.begin(), openings_.end(),
+                                  [&](const OpeningPtr& each) { return &each->events == &events; });
+  if (found != openings_.end())
+    fail(OpeningPtr(*found), Status(Code::kCancelled, "local channel: it is not wanted any more"));
 }
 
 void Endpoint::stop() {
@@ -337,6 +380,7 @@ class LocalEndpointImpl final : public LocalEndpoint {
             OpenDone done) override {
     endpoint_->open(hello, dial, events, std::move(done));
   }
+  void give_up(const ChannelEvents& events) override { endpoint_->give_up(events); }
   void stop() override { endpoint_->stop(); }
 
  private:

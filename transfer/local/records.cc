@@ -58,6 +58,7 @@ GreetingBytes encode(const Greeting& greeting) {
   writer.put(greeting.nonce).put(greeting.from.value).put(greeting.to.value);
   writer.put(greeting.max_published).put(uint32_t{0});
   for (const Geometry& arena : greeting.arenas) writer.put(arena.arena_bytes).put(arena.slot_bytes);
+  writer.put(greeting.proof);
   return bytes;
 }
 
@@ -114,6 +115,7 @@ Result<Greeting> decode_greeting(std::span<const std::byte, kGreetingBytes> byte
       return wrong("slot bytes", arena.slot_bytes);
     }
   }
+  greeting.proof = reader.get<ChannelProof>();
   if (!reader.rest_is_zero()) return wrong("a reserved field", 1);
   return greeting;
 }

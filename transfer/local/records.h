@@ -1,10 +1,11 @@
 // What the two ends of a local channel say to each other over their Unix socket: a greeting each,
 // then records. Everything is little-endian and of fixed size; reserved bytes are zero.
 //
-//   Greeting, 96 bytes: magic "BTNL" · format u16 · kind u16 (1 greeting, 2 refusal) ·
+//   Greeting, 128 bytes: magic "BTNL" · format u16 · kind u16 (1 greeting, 2 refusal) ·
 //     nonce u64 (the one that the other side's HELLO showed) · from u64 · to u64 (incarnations) ·
 //     max_published u32 · reserved u32 · arena bytes u64 and slot bytes u64, transit and retained ·
-//     reserved to the end. With it travel the descriptors of the arenas whose bytes are not zero.
+//     proof 32 bytes (channel_sessions.h; zero in a refusal) · reserved to the end. With it travel
+//     the descriptors of the arenas whose bytes are not zero.
 //   Record, 64 bytes: kind u16, then
 //     PUBLISH 1: arena u16 (0 transit, 1 retained) · segment u32 · sequence u64 · offset u64 ·
 //       bytes u64 · checksum u64 · handoff 16 bytes · attempt u32 · reserved u32
@@ -20,10 +21,11 @@
 #include <variant>
 
 #include "transfer/channel.h"
+#include "transfer/channel_sessions.h"
 
 namespace baton::local {
 
-inline constexpr size_t kGreetingBytes = 96;
+inline constexpr size_t kGreetingBytes = 128;
 inline constexpr size_t kRecordBytes = 64;
 inline constexpr size_t kArenas = 2;
 inline constexpr size_t kSequencesARecord = 7;
@@ -43,6 +45,7 @@ struct Greeting {
   Incarnation to;
   uint32_t max_published = 1;  // of the sender of this, before the other side consumes
   std::array<Geometry, kArenas> arenas;
+  ChannelProof proof{};
 };
 
 struct Publish {

@@ -55,6 +55,8 @@ void fields(Io& io, M& m) {
   io.integer("tcp_port", m.tcp_port);
   io.text("ucx_address", m.ucx_address, kMaxUcxAddress);
   io.text("ucx_transports", m.ucx_transports, kMaxText);
+  io.boolean("has_token", m.has_token);
+  io.bytes("challenge", m.challenge);
 }
 
 template <typename Io, typename M>
@@ -89,7 +91,7 @@ void fields(Io& io, M& m) {
 template <typename Io, Is<Refuse> M>
 void fields(Io& io, M& m) {
   handoff(io, m.handoff);
-  io.enumeration("reason", m.reason, RefuseReason::kVersion, RefuseReason::kLimit);
+  io.enumeration("reason", m.reason, RefuseReason::kVersion, RefuseReason::kAuthentication);
   io.text("text", m.text, kMaxText);
 }
 
@@ -141,6 +143,11 @@ void fields(Io& io, M& m) {
 template <typename Io, Is<Heartbeat> M>
 void fields(Io& io, M& m) {
   io.integer("sequence", m.sequence);
+}
+
+template <typename Io, Is<Auth> M>
+void fields(Io& io, M& m) {
+  io.bytes("proof", m.proof);
 }
 
 // What no single field shows.

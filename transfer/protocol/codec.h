@@ -45,6 +45,7 @@ enum class MessageType : uint8_t {
   kFetch,
   kMiss,
   kHeartbeat,
+  kAuth,
 };
 
 struct FrameHeader {

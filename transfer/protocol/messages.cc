@@ -34,14 +34,16 @@ const char* refuse_reason_name(RefuseReason reason) {
       return "shutdown";
     case RefuseReason::kLimit:
       return "limit";
+    case RefuseReason::kAuthentication:
+      return "authentication";
   }
   return "unknown";
 }
 
 const char* message_name(const Message& message) {
-  static constexpr const char* kNames[] = {"HELLO",  "QUEUED",  "OFFER",  "ACCEPT", "REFUSE",
-                                           "SENT",   "ACK",     "RESEND", "COMMIT", "FAILED",
-                                           "CANCEL", "DRAINED", "FETCH",  "MISS",   "HEARTBEAT"};
+  static constexpr const char* kNames[] = {
+      "HELLO",  "QUEUED", "OFFER",  "ACCEPT",  "REFUSE", "SENT", "ACK",       "RESEND",
+      "COMMIT", "FAILED", "CANCEL", "DRAINED", "FETCH",  "MISS", "HEARTBEAT", "AUTH"};
   static_assert(std::size(kNames) == std::variant_size_v<Message>);
   return kNames[message.index()];
 }
@@ -50,7 +52,8 @@ const HandoffAttempt* handoff_of(const Message& message) {
   return std::visit(
       [](const auto& m) -> const HandoffAttempt* {
         using M = std::decay_t<decltype(m)>;
-        if constexpr (std::is_same_v<M, Hello> || std::is_same_v<M, Heartbeat>) {
+        if constexpr (std::is_same_v<M, Hello> || std::is_same_v<M, Heartbeat> ||
+                      std::is_same_v<M, Auth>) {
           return nullptr;
         } else {
           return &m.handoff;

@@ -2,6 +2,7 @@
 // in which state: sender_handoff.h and receiver_handoff.h; the picture is in transfer/DESIGN.md.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <variant>
@@ -41,6 +42,8 @@ struct Hello {
   uint16_t tcp_port = 0;       // of the tcp channel, at the host of `node`; 0: none
   std::string ucx_address;     // of the ucx channel: its port, at the host of `node`; empty: none
   std::string ucx_transports;  // what it would use between hosts, as UCX names it: "rc_mlx5,tcp"
+  bool has_token = false;      // then AUTH follows, from both sides
+  std::array<uint8_t, 32> challenge{};  // random, of this connection alone
   bool operator==(const Hello&) const = default;
 };
 
@@ -94,6 +97,7 @@ enum class RefuseReason : uint8_t {
   kIncarnation,
   kShutdown,
   kLimit,
+  kAuthentication,
 };
 const char* refuse_reason_name(RefuseReason reason);
 
@@ -178,12 +182,19 @@ struct Heartbeat {
   bool operator==(const Heartbeat&) const = default;
 };
 
+// Proves that its sender has the token: an HMAC over both HELLOs of this connection
+// (control/auth.h). After HELLO, before anything else, where both sides have a token.
+struct Auth {
+  std::array<uint8_t, 32> proof{};
+  bool operator==(const Auth&) const = default;
+};
+
 using Message = std::variant<Hello, Queued, Offer, Accept, Refuse, Sent, Ack, Resend, Commit,
-                             Failed, Cancel, Drained, Fetch, Miss, Heartbeat>;
+                             Failed, Cancel, Drained, Fetch, Miss, Heartbeat, Auth>;
 
 // "OFFER", "ACK", …: as DESIGN and the logs write them.
 const char* message_name(const Message& message);
-// The handoff a message belongs to; nullptr for HELLO and HEARTBEAT.
+// The handoff a message belongs to; nullptr for HELLO, HEARTBEAT and AUTH.
 const HandoffAttempt* handoff_of(const Message& message);
 
 }  // namespace baton::protocol

@@ -3,11 +3,10 @@
 #include <algorithm>
 
 #include "transfer/base/check.h"
+#include "transfer/base/text.h"
 
 namespace baton::protocol {
 namespace {
-
-std::string number(uint64_t value) { return std::to_string(value); }
 
 std::string hex(const ChunkKey& key) { return to_hex(key.bytes.data(), key.bytes.size()); }
 
@@ -40,8 +39,8 @@ Status check_group(const GroupOffer& group, uint32_t chunk_tokens, const std::st
   return {};
 }
 
-std::string differs(const std::string& what, uint64_t here, uint64_t there) {
-  return what + " is " + number(here) + " here and " + number(there) + " in the offer";
+std::string differs_in_offer(const std::string& what, uint64_t here, uint64_t there) {
+  return differs(what, here, there, "in the offer");
 }
 
 std::optional<OfferDifference> compare_layout(const Expectation& expected, const Offer& offer) {
@@ -49,7 +48,8 @@ std::optional<OfferDifference> compare_layout(const Expectation& expected, const
     return OfferDifference{RefuseReason::kLayout, std::move(text)};
   };
   if (expected.groups.size() != offer.groups.size()) {
-    return layout(differs("number of groups", expected.groups.size(), offer.groups.size()));
+    return layout(
+        differs_in_offer("number of groups", expected.groups.size(), offer.groups.size()));
   }
   for (size_t i = 0; i < offer.groups.size(); ++i) {
     const GroupOffer& ours = expected.groups[i];
@@ -65,7 +65,7 @@ std::optional<OfferDifference> compare_layout(const Expectation& expected, const
                   {"opaque_block_tokens", ours.opaque_block_tokens, theirs.opaque_block_tokens}};
     for (const auto& field : fields) {
       if (field.here != field.there) {
-        return layout(differs(group + field.name, field.here, field.there));
+        return layout(differs_in_offer(group + field.name, field.here, field.there));
       }
     }
   }
@@ -86,14 +86,14 @@ std::optional<OfferDifference> compare_keys(const Expectation& expected, const O
   if (expected.flow == Flow::kFetch && offer.keys.size() < expected.keys.size()) {
     const uint64_t run_tokens = uint64_t{expected.chunk_tokens} * offer.keys.size();
     if (offer.tokens == run_tokens) return std::nullopt;
-    return keys(differs("tokens of the leading " + number(offer.keys.size()) + " chunks",
-                        run_tokens, offer.tokens));
+    return keys(differs_in_offer("tokens of the leading " + number(offer.keys.size()) + " chunks",
+                                 run_tokens, offer.tokens));
   }
   if (expected.tokens != offer.tokens) {
-    return keys(differs("tokens", expected.tokens, offer.tokens));
+    return keys(differs_in_offer("tokens", expected.tokens, offer.tokens));
   }
   if (expected.keys.size() != offer.keys.size()) {
-    return keys(differs("number of chunks", expected.keys.size(), offer.keys.size()));
+    return keys(differs_in_offer("number of chunks", expected.keys.size(), offer.keys.size()));
   }
   return std::nullopt;
 }
@@ -134,8 +134,9 @@ Status check_offer(const Offer& offer) {
 
 std::optional<OfferDifference> compare_offer(const Expectation& expected, const Offer& offer) {
   if (expected.chunk_tokens != offer.chunk_tokens) {
-    return OfferDifference{RefuseReason::kChunkTokens,
-                           differs("chunk_tokens", expected.chunk_tokens, offer.chunk_tokens)};
+    return OfferDifference{
+        RefuseReason::kChunkTokens,
+        differs_in_offer("chunk_tokens", expected.chunk_tokens, offer.chunk_tokens)};
   }
   if (auto difference = compare_layout(expected, offer)) return difference;
   return compare_keys(expected, offer);

@@ -5,12 +5,20 @@
 #include <utility>
 
 #include "transfer/base/check.h"
+#include "transfer/base/text.h"
 
 namespace baton::protocol {
 namespace {
 
 // Beyond this many doublings resend_after no longer grows.
 constexpr uint32_t kMaxDoublings = 8;
+
+void set_bit(std::vector<uint64_t>& words, uint32_t i) { words[i / 64] |= uint64_t{1} << (i % 64); }
+void clear_bit(std::vector<uint64_t>& words, uint32_t i) {
+  words[i / 64] &= ~(uint64_t{1} << (i % 64));
+}
+
+}  // namespace
 
 const char* state_name(ReceiverHandoff::State state) {
   switch (state) {
@@ -27,15 +35,6 @@ const char* state_name(ReceiverHandoff::State state) {
   }
   return "unknown";
 }
-
-std::string number(uint64_t value) { return std::to_string(value); }
-
-void set_bit(std::vector<uint64_t>& words, uint32_t i) { words[i / 64] |= uint64_t{1} << (i % 64); }
-void clear_bit(std::vector<uint64_t>& words, uint32_t i) {
-  words[i / 64] &= ~(uint64_t{1} << (i % 64));
-}
-
-}  // namespace
 
 ReceiverHandoff::ReceiverHandoff(HandoffAttempt handoff, ReceiverConfig config, TimePoint now)
     : handoff_(handoff), config_(config), created_at_(now) {}

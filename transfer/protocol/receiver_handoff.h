@@ -151,4 +151,7 @@ class ReceiverHandoff {
   TimePoint stirred_at_;   // SENT, arrival, end of a copy, RESEND
 };
 
+// For people: logs, errors, /debug/handoffs.
+const char* state_name(ReceiverHandoff::State state);
+
 }  // namespace baton::protocol

@@ -51,16 +51,6 @@ uint64_t SegmentMap::bytes(uint32_t index) const {
   return units * group.token_bytes;
 }
 
-uint64_t SegmentMap::total_bytes() const {
-  if (chunks_ == 0) return 0;
-  uint64_t total = 0;
-  for (const Group& group : groups_) {
-    const uint32_t last = group.base + (chunks_ - 1) * group.layers;
-    total += (bytes(group.base) * (chunks_ - 1) + bytes(last)) * group.layers;
-  }
-  return total;
-}
-
 uint16_t SegmentMap::max_layers() const {
   uint16_t layers = 0;
   for (const Group& group : groups_) layers = std::max(layers, group.layers);

@@ -37,7 +37,6 @@ class SegmentMap {
   uint32_t first_token_of_chunk(uint32_t chunk) const { return chunk * chunk_tokens_; }
   // Payload bytes of a segment as its group was offered.
   uint64_t bytes(uint32_t index) const;
-  uint64_t total_bytes() const;
   // One past the highest layer of any group.
   uint16_t max_layers() const;
   bool operator==(const SegmentMap&) const = default;

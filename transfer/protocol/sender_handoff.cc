@@ -5,10 +5,10 @@
 #include <utility>
 
 #include "transfer/base/check.h"
+#include "transfer/base/text.h"
 #include "transfer/protocol/offer.h"
 
 namespace baton::protocol {
-namespace {
 
 const char* state_name(SenderHandoff::State state) {
   switch (state) {
@@ -25,10 +25,6 @@ const char* state_name(SenderHandoff::State state) {
   }
   return "unknown";
 }
-
-std::string number(uint64_t value) { return std::to_string(value); }
-
-}  // namespace
 
 SenderHandoff::SenderHandoff(HandoffAttempt handoff, SenderConfig config, TimePoint deadline)
     : handoff_(handoff), config_(config), deadline_(deadline) {
@@ -51,7 +47,9 @@ void SenderHandoff::offer(TimePoint now, Offer offer, Effects& effects) {
     return;
   }
   map_ = SegmentMap(offer);
-  order_ = PublishOrder(map_);
+  std::vector<uint16_t> layers;
+  for (uint16_t group = 0; group < map_.groups(); ++group) layers.push_back(map_.layers(group));
+  order_ = scheduler::LayerMajor(layers, map_.chunks());
   flags_.assign(map_.segments(), 0);
   publishes_.assign(map_.segments(), 0);
   ready_ = IndexSet(map_.segments());
@@ -62,10 +60,31 @@ void SenderHandoff::offer(TimePoint now, Offer offer, Effects& effects) {
   effects.messages.emplace_back(std::move(offer));
 }
 
-void SenderHandoff::segment_ready(uint32_t segment) {
+void SenderHandoff::segment_ready(TimePoint now, uint32_t segment) {
   if (state_ == State::kEnded) return;
   BATON_CHECK(segment < map_.segments(), "segment_ready() names a segment of the offer");
-  if (publishes_[segment] == 0 && !has(segment, kHeld)) ready_.insert(order_.rank(map_, segment));
+  if (publishes_[segment] == 0 && !has(segment, kHeld)) ready_.insert(rank_of(segment));
+  note_unsent(now);
+}
+
+// To be called after whatever changes ready_, resend_, taken_, on_wire_ or state_. (While nothing
+// is on the wire the window holds what is taken, so one of the two is always within it.)
+void SenderHandoff::note_unsent(TimePoint now) {
+  if (state_ != State::kSending || on_wire_ > 0 || (taken_ == 0 && !next_rank())) {
+    unsent_since_.reset();
+  } else if (!unsent_since_) {
+    unsent_since_ = now;
+  }
+}
+
+uint32_t SenderHandoff::rank_of(uint32_t segment) const {
+  const SegmentId id = map_.id(segment);
+  return order_.rank({.group = id.group, .chunk = id.chunk, .layer = id.layer});
+}
+
+uint32_t SenderHandoff::segment_at(uint32_t rank) const {
+  const scheduler::SegmentPosition at = order_.position(rank);
+  return map_.index({.group = at.group, .chunk = at.chunk, .layer = at.layer});
 }
 
 std::optional<uint32_t> SenderHandoff::next_rank() const {
@@ -77,7 +96,7 @@ std::optional<uint32_t> SenderHandoff::next_rank() const {
 std::optional<uint32_t> SenderHandoff::next_segment() const {
   const auto rank = next_rank();
   if (!rank) return std::nullopt;
-  const uint32_t segment = order_.segment(map_, *rank);
+  const uint32_t segment = segment_at(*rank);
   if (unacknowledged_bytes_ + map_.bytes(segment) > window_bytes_) return std::nullopt;
   return segment;
 }
@@ -85,37 +104,42 @@ std::optional<uint32_t> SenderHandoff::next_segment() const {
 std::optional<uint32_t> SenderHandoff::take() {
   const auto segment = next_segment();
   if (!segment) return std::nullopt;
-  const uint32_t rank = order_.rank(map_, *segment);
+  const uint32_t rank = rank_of(*segment);
   resend_.erase(rank);
   ready_.erase(rank);
   flags_[*segment] |= kTaken | kUnderWay | kInWindow;
   ++publishes_[*segment];
   ++under_way_;
+  ++taken_;
   unacknowledged_bytes_ += map_.bytes(*segment);
   return segment;
 }
 
-void SenderHandoff::give_back(TimePoint, uint32_t segment, Effects& effects) {
+void SenderHandoff::give_back(TimePoint now, uint32_t segment, Effects& effects) {
   BATON_CHECK(segment < flags_.size() && has(segment, kTaken) && has(segment, kUnderWay),
               "give_back() follows take()");
   flags_[segment] &= ~(kTaken | kUnderWay);
   --under_way_;
+  --taken_;
   --publishes_[segment];
   leave_window(segment);
   if (state_ == State::kSending && !has(segment, kAcked)) {
-    (publishes_[segment] == 0 ? ready_ : resend_).insert(order_.rank(map_, segment));
+    (publishes_[segment] == 0 ? ready_ : resend_).insert(rank_of(segment));
   }
+  note_unsent(now);
   become_quiet_if_done(effects);
 }
 
 void SenderHandoff::published(TimePoint now, uint32_t segment, Effects& effects) {
   BATON_CHECK(segment < flags_.size() && has(segment, kTaken), "published() follows take()");
   flags_[segment] &= ~kTaken;
+  --taken_;
   published_bytes_ += map_.bytes(segment);
   if (has(segment, kInWindow)) {
     if (on_wire_++ == 0) progress_at_ = now;
     flags_[segment] |= kOnWire;
   }
+  note_unsent(now);
   if (has(segment, kSentOnce)) return;
   flags_[segment] |= kSentOnce;
   ++distinct_published_;
@@ -124,13 +148,14 @@ void SenderHandoff::published(TimePoint now, uint32_t segment, Effects& effects)
       Sent{handoff_, distinct_published_, distinct_published_ == needed_});
 }
 
-void SenderHandoff::publish_done(TimePoint, uint32_t segment, Effects& effects) {
+void SenderHandoff::publish_done(TimePoint now, uint32_t segment, Effects& effects) {
   BATON_CHECK(segment < flags_.size() && has(segment, kUnderWay), "publish_done() follows take()");
   --under_way_;
   if (has(segment, kWanted) && state_ == State::kSending) {
-    resend_.insert(order_.rank(map_, segment));
+    resend_.insert(rank_of(segment));
   }
   flags_[segment] &= ~(kUnderWay | kWanted);
+  note_unsent(now);
   become_quiet_if_done(effects);
 }
 
@@ -162,6 +187,7 @@ void SenderHandoff::advance(TimePoint now, Effects& effects) {
   } else if (const auto deadline = next_deadline(); deadline && now >= *deadline) {
     passed = state_ == State::kOffered ? "the time from OFFER to ACCEPT"
              : acked_ == needed_       ? "the time from the last ACK to COMMIT"
+             : unsent_since_           ? "the time in which nothing could be sent"
                                        : "the time without a new ACK";
   }
   if (passed == nullptr) return;
@@ -180,6 +206,7 @@ std::optional<TimePoint> SenderHandoff::next_deadline() const {
   if (state_ == State::kSending && on_wire_ > 0) {
     next = std::min(next, progress_at_ + config_.progress_deadline);
   }
+  if (unsent_since_) next = std::min(next, *unsent_since_ + config_.progress_deadline);
   return next;
 }
 
@@ -209,12 +236,15 @@ void SenderHandoff::on_message(TimePoint now, const Message& message, Effects& e
   } else if (const auto* accept = std::get_if<Accept>(&message);
              accept != nullptr && state_ >= State::kOffered) {
     if (state_ == State::kOffered) on_accept(now, *accept, effects);
+    note_unsent(now);
   } else if (state_ != State::kSending) {
     unexpected(message, effects);
   } else if (const auto* ack = std::get_if<Ack>(&message)) {
     on_ack(now, *ack, effects);
+    note_unsent(now);
   } else if (const auto* resend = std::get_if<Resend>(&message)) {
     on_resend(now, *resend, effects);
+    note_unsent(now);
   } else if (std::holds_alternative<Commit>(message)) {
     on_commit(now, effects);
   } else {
@@ -246,7 +276,7 @@ void SenderHandoff::on_accept(TimePoint now, const Accept& accept, Effects& effe
       for (uint16_t layer = 0; layer < map_.layers(group); ++layer) {
         const uint32_t segment = map_.index({group, chunk, layer});
         flags_[segment] |= kHeld;
-        ready_.erase(order_.rank(map_, segment));
+        ready_.erase(rank_of(segment));
         --needed_;
       }
     }
@@ -278,7 +308,7 @@ void SenderHandoff::on_ack(TimePoint now, const Ack& ack, Effects& effects) {
 
 void SenderHandoff::acknowledge(TimePoint now, uint32_t segment) {
   leave_window(segment);
-  resend_.erase(order_.rank(map_, segment));
+  resend_.erase(rank_of(segment));
   flags_[segment] = static_cast<uint8_t>((flags_[segment] | kAcked) & ~kWanted);
   acknowledged_bytes_ += map_.bytes(segment);
   progress_at_ = now;
@@ -316,7 +346,7 @@ bool SenderHandoff::publish_again(TimePoint, uint32_t segment, Effects& effects)
   if (has(segment, kUnderWay)) {
     flags_[segment] |= kWanted;
   } else {
-    resend_.insert(order_.rank(map_, segment));
+    resend_.insert(rank_of(segment));
   }
   return true;
 }
@@ -341,6 +371,7 @@ void SenderHandoff::on_commit(TimePoint, Effects& effects) {
 
 void SenderHandoff::finish(End end, Status why, Effects& effects) {
   state_ = State::kEnded;
+  unsent_since_.reset();
   effects.end = end;
   effects.why = std::move(why);
   become_quiet_if_done(effects);

@@ -18,11 +18,11 @@
 #include <string>
 #include <vector>
 
+#include "scheduler/segment_order.h"
 #include "transfer/base/clock.h"
 #include "transfer/protocol/effects.h"
 #include "transfer/protocol/index_set.h"
 #include "transfer/protocol/messages.h"
-#include "transfer/protocol/publish_order.h"
 #include "transfer/protocol/segment_map.h"
 
 namespace baton::protocol {
@@ -31,8 +31,9 @@ struct SenderConfig {
   // From OFFER to ACCEPT or REFUSE. More than all that the receiver may take before it refuses by
   // itself: an offer waits for its request (record_ttl), then for the engine (accept_deadline).
   Duration accept_deadline = std::chrono::seconds(36);
-  Duration progress_deadline =
-      std::chrono::seconds(2);  // between ACKs while something is unacknowledged
+  // Between ACKs while something is on the wire; and without a publish while nothing is, though
+  // something is ready within the window: a handoff that finds no memory to send from ends too.
+  Duration progress_deadline = std::chrono::seconds(2);
   Duration commit_deadline = std::chrono::seconds(2);  // from the last ACK to COMMIT
   uint32_t max_publishes_per_segment = 8;              // first time and RESENDs; 1 to 255
   bool operator==(const SenderConfig&) const = default;
@@ -53,7 +54,7 @@ class SenderHandoff {
   void offer(TimePoint now, Offer offer, Effects& effects);
   // The segment's bytes are there to be gathered or sent. In any state after offer(); a segment
   // that the receiver holds is simply never taken. Twice is once.
-  void segment_ready(uint32_t segment);
+  void segment_ready(TimePoint now, uint32_t segment);
   // The next segment to publish within the window, layer-major, RESENDs first; the caller gathers
   // and publishes it, or gives it back. A segment is never taken while an earlier publish of it is
   // under way.
@@ -90,6 +91,8 @@ class SenderHandoff {
   uint64_t window_bytes() const { return window_bytes_; }              // 0 before ACCEPT
   uint64_t published_bytes() const { return published_bytes_; }        // RESENDs included
   uint64_t acknowledged_bytes() const { return acknowledged_bytes_; }  // each segment once
+  // How often take() gave this one and it was not given back.
+  uint32_t publishes(uint32_t segment) const { return publishes_[segment]; }
   uint32_t publishes_under_way() const { return under_way_; }
   std::optional<uint32_t> next_segment() const;  // what take() would give
   std::optional<TimePoint> next_deadline() const;
@@ -114,6 +117,8 @@ class SenderHandoff {
   };
 
   bool has(uint32_t segment, uint8_t flags) const { return (flags_[segment] & flags) != 0; }
+  uint32_t rank_of(uint32_t segment) const;
+  uint32_t segment_at(uint32_t rank) const;
   std::optional<uint32_t> next_rank() const;
   void on_accept(TimePoint now, const Accept& accept, Effects& effects);
   void on_ack(TimePoint now, const Ack& ack, Effects& effects);
@@ -123,6 +128,7 @@ class SenderHandoff {
   // False when the segment was published too often and the handoff ended.
   bool publish_again(TimePoint now, uint32_t segment, Effects& effects);
   void leave_window(uint32_t segment);
+  void note_unsent(TimePoint now);
   void finish(End end, Status why, Effects& effects);
   void fail(Code code, std::string text, Effects& effects);
   void unexpected(const Message& message, Effects& effects);
@@ -133,7 +139,7 @@ class SenderHandoff {
   SenderConfig config_;
   TimePoint deadline_;
   SegmentMap map_;
-  PublishOrder order_;
+  scheduler::LayerMajor order_;
 
   std::vector<uint8_t> flags_;      // Flag bits, one byte a segment
   std::vector<uint8_t> publishes_;  // how often each was taken and not given back
@@ -148,6 +154,7 @@ class SenderHandoff {
   uint32_t acked_ = 0;
   uint32_t distinct_published_ = 0;
   uint32_t under_way_ = 0;
+  uint32_t taken_ = 0;
   uint32_t on_wire_ = 0;
   uint64_t window_bytes_ = 0;
   uint64_t unacknowledged_bytes_ = 0;
@@ -156,6 +163,11 @@ class SenderHandoff {
   TimePoint offered_at_;
   TimePoint progress_at_;  // last ACK of something new, or when something was first on the wire
   TimePoint all_acked_at_;
+  // Since when something is ready or taken, and nothing on the wire.
+  std::optional<TimePoint> unsent_since_;
 };
+
+// For people: logs, errors, /debug/handoffs.
+const char* state_name(SenderHandoff::State state);
 
 }  // namespace baton::protocol

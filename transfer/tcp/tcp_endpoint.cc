@@ -1,5 +1,7 @@
 #include "transfer/tcp/tcp_endpoint.h"
 
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
@@ -20,6 +22,16 @@ using boost::asio::ip::tcp;
 using boost::system::error_code;
 using OpenDone = ChannelEndpoint::OpenDone;
 
+// The roles in proofs.
+constexpr std::string_view kDialler = "tcp dialler";
+constexpr std::string_view kListener = "tcp listener";
+
+// A proof holds for one lane of one opening.
+std::string label_of(std::string_view role, const Greeting& greeting) {
+  return std::string(role) + " " + std::to_string(greeting.opening) + " lane " +
+         std::to_string(greeting.lane) + " of " + std::to_string(greeting.lanes);
+}
+
 constexpr size_t kMaxGreeting = 1024;  // accepted connections that belong to no channel yet
 constexpr auto kAcceptAgainAfter = std::chrono::milliseconds(20);
 
@@ -31,6 +43,11 @@ struct Greeter {
     deadline.cancel();
     error_code ignored;
     socket.close(ignored);
+  }
+  // Its dialler gave it up while it waited.
+  bool hung_up() {
+    std::byte next;
+    return ::recv(socket.native_handle(), &next, sizeof next, MSG_PEEK | MSG_DONTWAIT) == 0;
   }
   tcp::socket socket;
   boost::asio::steady_timer deadline;  // of accepted ones
@@ -63,7 +80,7 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
            ChannelMemory memory)
       : io_(io),
         config_(std::move(config)),
-        identity_(identity),
+        identity_(std::move(identity)),
         memory_(std::move(memory)),
         acceptor_(io),
         accept_again_(io) {}
@@ -71,6 +88,7 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   Status listen(const std::string& host);
   uint16_t port() const { return port_; }
   void open(const protocol::Hello& peer, bool dial, ChannelEvents& events, OpenDone done);
+  void give_up(const ChannelEvents& events);
   void stop();
 
  private:
@@ -86,8 +104,8 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   void greeted_by_listener(const OpeningPtr& opening, const GreeterPtr& greeter,
                            const Status& status);
   Status check_answer(const Opening& opening, const Greeter& greeter) const;
-  void greet(const GreeterPtr& greeter, const Opening& opening, Greeting greeting,
-             std::function<void(const Status&)> then);
+  void greet(const GreeterPtr& greeter, const Opening& opening, std::string_view role,
+             Greeting greeting, std::function<void(const Status&)> then);
   void complete(const OpeningPtr& opening, std::vector<GreeterPtr> lanes);
   void fail(const OpeningPtr& opening, Status why);
 
@@ -225,14 +243,22 @@ void Endpoint::answer_if_complete(const OpeningPtr& opening, uint64_t number) {
   std::vector<GreeterPtr> lanes;
   for (const GreeterPtr& greeter : greeters_)
     if (greeter->greeted && greeter->theirs.from == opening->peer.incarnation &&
-        greeter->theirs.opening == number)
+        greeter->theirs.opening == number && !greeter->hung_up())
       lanes.push_back(greeter);
+  std::erase_if(lanes, [this](const GreeterPtr& greeter) {
+    const Greeting& theirs = greeter->theirs;
+    if (identity_.verify(theirs.proof, label_of(kDialler, theirs), theirs.from)) return false;
+    refuse(greeter);
+    drop(greeter, "it does not prove that it has the token");
+    return true;
+  });
   if (lanes.empty() || lanes.size() != lanes.front()->theirs.lanes) return;
   for (const GreeterPtr& greeter : lanes) {
     greeters_.remove(greeter);
     greeter->deadline.cancel();
     Greeting greeting = greeter->theirs;  // opening, lane and lanes are the dialler's
-    greet(greeter, *opening, greeting, [](const Status&) {});  // a lane that fails ends the channel
+    greet(greeter, *opening, kListener, greeting,
+          [](const Status&) {});  // a lane that fails ends the channel
   }
   std::sort(lanes.begin(), lanes.end(), [](const GreeterPtr& a, const GreeterPtr& b) {
     return a->theirs.lane < b->theirs.lane;
@@ -240,11 +266,12 @@ void Endpoint::answer_if_complete(const OpeningPtr& opening, uint64_t number) {
   complete(opening, std::move(lanes));
 }
 
-void Endpoint::greet(const GreeterPtr& greeter, const Opening& opening, Greeting greeting,
-                     std::function<void(const Status&)> then) {
+void Endpoint::greet(const GreeterPtr& greeter, const Opening& opening, std::string_view role,
+                     Greeting greeting, std::function<void(const Status&)> then) {
   greeting.nonce = opening.peer.channel_nonce;
   greeting.from = identity_.self;
   greeting.to = opening.peer.incarnation;
+  greeting.proof = identity_.prove(label_of(role, greeting), opening.peer);
   greeter->out = encode(greeting);
   // The socket may have become a lane's before the greeting is out: it is written at once, into a
   // buffer that is empty, so that nothing can come before it.
@@ -275,7 +302,7 @@ void Endpoint::connected(const OpeningPtr& opening, uint16_t lane, Result<tcp::s
     return fail(opening, Status(Code::kUnavailable, "tcp channel: " + socket.status().message()));
   const auto greeter = std::make_shared<Greeter>(std::move(*socket));
   opening->lanes[lane] = greeter;
-  greet(greeter, *opening,
+  greet(greeter, *opening, kDialler,
         Greeting{.opening = opening->number, .lane = lane, .lanes = config_.lanes},
         [&](const Status& status) {
           if (!status.ok()) fail(opening, status);
@@ -300,7 +327,8 @@ void Endpoint::greeted_by_listener(const OpeningPtr& opening, const GreeterPtr& 
 Status Endpoint::check_answer(const Opening& opening, const Greeter& greeter) const {
   const Greeting& theirs = greeter.theirs;
   if (theirs.refusal) {
-    return Status(Code::kRefused, "tcp channel: the peer does not know the nonce or incarnation");
+    return Status(Code::kRefused,
+                  "tcp channel: the peer does not know the nonce, incarnation or token");
   }
   if (theirs.nonce != identity_.nonce || theirs.from != opening.peer.incarnation ||
       theirs.to != identity_.self || theirs.opening != opening.number) {
@@ -309,6 +337,8 @@ Status Endpoint::check_answer(const Opening& opening, const Greeter& greeter) co
                                       " was expected and " + std::to_string(theirs.from.value) +
                                       " answered, or its nonce is wrong");
   }
+  if (!identity_.verify(theirs.proof, label_of(kListener, theirs), theirs.from))
+    return Status(Code::kRefused, "tcp channel: the peer does not prove that it has the token");
   return ok_status();
 }
 
@@ -369,6 +399,13 @@ void Endpoint::open(const protocol::Hello& peer, bool dial, ChannelEvents& event
       answer_if_complete(opening, greeter->theirs.opening);
 }
 
+void Endpoint::give_up(const ChannelEvents& events) {
+  const auto found = std::find_if(openings_.begin(), openings_.end(),
+                                  [&](const OpeningPtr& each) { return &each->events == &events; });
+  if (found != openings_.end())
+    fail(OpeningPtr(*found), Status(Code::kCancelled, "tcp channel: it is not wanted any more"));
+}
+
 void Endpoint::stop() {
   if (std::exchange(stopped_, true)) return;
   error_code ignored;
@@ -394,6 +431,7 @@ class TcpEndpointImpl final : public TcpEndpoint {
   void open(const protocol::Hello& peer, bool dial, ChannelEvents& events, OpenDone done) override {
     endpoint_->open(peer, dial, events, std::move(done));
   }
+  void give_up(const ChannelEvents& events) override { endpoint_->give_up(events); }
   void stop() override { endpoint_->stop(); }
 
  private:

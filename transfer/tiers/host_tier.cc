@@ -31,6 +31,7 @@ struct HostTier::Shelf {
 
   Entries entries;                        // entries do not move: Pins point at them
   scheduler::LruOrder<ChunkId> unpinned;  // those of entries that may be evicted
+  std::unordered_map<const Entry*, Entries::node_type> erased;  // until their last pin is gone
   size_t bytes = 0;
   size_t pinned_bytes = 0;
   size_t pinned_entries = 0;
@@ -44,6 +45,7 @@ struct HostTier::Shelf {
   }
   void unpin(Entry& entry) {
     if (--entry.pins > 0) return;
+    if (erased.erase(&entry) > 0) return;
     pinned_bytes -= entry.slot_bytes();
     --pinned_entries;
     unpinned.touch(entry.chunk.id);
@@ -54,6 +56,15 @@ struct HostTier::Shelf {
     unpinned.remove(entry->first);
     bytes -= entry->second.slot_bytes();
     entries.erase(entry);
+  }
+  // Of an entry that somebody pins: its address stays.
+  void unlist(Entries::iterator entry) {
+    const size_t slot_bytes = entry->second.slot_bytes();
+    bytes -= slot_bytes;
+    pinned_bytes -= slot_bytes;
+    --pinned_entries;
+    const Entry* const address = &entry->second;
+    erased.emplace(address, entries.extract(entry));
   }
 };
 
@@ -138,6 +149,13 @@ std::optional<HostTier::Pin> HostTier::find(const ChunkId& id) {
   return Pin(shelf_, &found->second);
 }
 
+std::optional<HostTier::Pin> HostTier::pin(const ChunkId& id) {
+  const auto found = shelf_->entries.find(id);
+  if (found == shelf_->entries.end()) return std::nullopt;
+  shelf_->pin(found->second);
+  return Pin(shelf_, &found->second);
+}
+
 bool HostTier::contains(const ChunkId& id) const { return shelf_->entries.contains(id); }
 
 size_t HostTier::leading(std::span<const ChunkKey> keys, uint16_t kv_group,
@@ -154,10 +172,11 @@ size_t HostTier::evict(size_t slots) {
   return evicted;
 }
 
-bool HostTier::erase(const ChunkId& id) {
+bool HostTier::erase(const ChunkId& id, std::optional<SlotId> slot) {
   const auto found = shelf_->entries.find(id);
-  if (found == shelf_->entries.end() || found->second.pins > 0) return false;
-  shelf_->remove(found);
+  if (found == shelf_->entries.end()) return false;
+  if (slot && found->second.chunk.slot.id() != *slot) return false;
+  found->second.pins == 0 ? shelf_->remove(found) : shelf_->unlist(found);
   publish_sizes();
   return true;
 }

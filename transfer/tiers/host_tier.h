@@ -61,13 +61,18 @@ class HostTier {
   Status insert(Chunk chunk);
   // Marks as used and pins; nothing where absent. Counted as a look-up.
   std::optional<Pin> find(const ChunkId& id);
+  // The same without being a look-up: for whoever has just inserted it.
+  std::optional<Pin> pin(const ChunkId& id);
   bool contains(const ChunkId& id) const;
   // Number of leading chunks of `keys` that are held in (kv_group, head_group).
   size_t leading(std::span<const ChunkKey> keys, uint16_t kv_group, uint16_t head_group) const;
   // Lets go of up to `slots` least recently used, unpinned chunks; returns how many. A slot that
   // somebody else still refers to becomes free only when he lets go too.
   size_t evict(size_t slots);
-  bool erase(const ChunkId& id);  // false where absent or pinned
+  // From now on nobody finds it; its slot is let go of at once, or by the last of its pins, and
+  // counts no more in bytes(). With `slot`: only where it lies there, and not in one inserted
+  // since. False where absent.
+  bool erase(const ChunkId& id, std::optional<SlotId> slot = std::nullopt);
 
   size_t entries() const;
   size_t bytes() const;

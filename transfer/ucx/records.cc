@@ -11,7 +11,7 @@ static_assert(std::endian::native == std::endian::little);
 
 constexpr uint32_t kMagic = 0x554e5442;  // "BTNU"
 constexpr uint16_t kFormat = 1;
-constexpr size_t kGreetingBytes = 56;
+constexpr size_t kGreetingBytes = 88;
 constexpr size_t kPieceBytes = 72;
 constexpr size_t kConsumedBytes = 24;
 constexpr size_t kByeBytes = 16;
@@ -67,8 +67,8 @@ struct Encode {
   Writer& to;
   Writer& begin(uint16_t kind) const { return to << kMagic << kFormat << kind; }
   void operator()(const Greeting& g) const {
-    begin(g.refusal ? kRefusal : kGreeting)
-        << g.nonce << g.from.value << g.to.value << g.token << g.answered << g.max_unconsumed;
+    begin(g.refusal ? kRefusal : kGreeting) << g.nonce << g.from.value << g.to.value << g.token
+                                            << g.answered << g.max_unconsumed << g.proof;
   }
   void operator()(const Piece& p) const {
     begin(kPiece) << p.token << p.sequence << p.header.handoff.id.bytes << p.header.handoff.attempt
@@ -122,7 +122,8 @@ Result<Record> decode(std::span<const std::byte> bytes) {
     default: {
       Greeting g;
       g.refusal = kind == kRefusal;
-      reader >> g.nonce >> g.from.value >> g.to.value >> g.token >> g.answered >> g.max_unconsumed;
+      reader >> g.nonce >> g.from.value >> g.to.value >> g.token >> g.answered >>
+          g.max_unconsumed >> g.proof;
       return Record(g);
     }
   }

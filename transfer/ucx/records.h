@@ -3,8 +3,9 @@
 // is as long as its kind says.
 //
 //   All: magic "BTNU" · format u16 · kind u16
-//   GREETING 1, REFUSAL 2 (56 bytes): nonce u64 (the one that the other side's HELLO showed) ·
-//     from u64 · to u64 (incarnations) · token u64 · answered token u64 · max unconsumed u64
+//   GREETING 1, REFUSAL 2 (88 bytes): nonce u64 (the one that the other side's HELLO showed) ·
+//     from u64 · to u64 (incarnations) · token u64 · answered token u64 · max unconsumed u64 ·
+//     proof 32 bytes (channel_sessions.h)
 //   PIECE 3 (72 bytes): token u64 · sequence u64 · handoff 16 bytes · attempt u32 · segment u32 ·
 //     segment's bytes u64 · offset in it u64 · its checksum u64; payload: bytes from that offset
 //   CONSUMED 4 (24 bytes): token u64 · bytes consumed since the channel opened u64
@@ -23,10 +24,11 @@
 #include <variant>
 
 #include "transfer/channel.h"
+#include "transfer/channel_sessions.h"
 
 namespace baton::ucx {
 
-inline constexpr size_t kMaxRecordBytes = 72;
+inline constexpr size_t kMaxRecordBytes = 88;
 
 struct Greeting {
   bool refusal = false;
@@ -36,6 +38,7 @@ struct Greeting {
   uint64_t token = 0;           // to be shown to the sender of this
   uint64_t answered = 0;        // token of the greeting that this one answers; 0: the first
   uint64_t max_unconsumed = 0;  // charged bytes that the sender of this takes before it consumes
+  ChannelProof proof{};
 };
 
 struct Piece {

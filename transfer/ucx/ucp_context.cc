@@ -1,7 +1,7 @@
 #include "transfer/ucx/ucp_context.h"
 
-#include <signal.h>
 #include <ucm/api/ucm.h>
+#include <ucs/config/global_opts.h>
 #include <ucs/debug/debug.h>
 #include <ucs/debug/log_def.h>
 
@@ -33,12 +33,16 @@ void prepare_process() {
   std::call_once(once, [] {
     ucs_log_push_handler(log_to_ours);
     // A crash is the program's to report, and its sanitizer's.
-    for (const int number : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT})
-      ucs_debug_disable_signal(number);
+    if (ucs_global_opts.handle_errors != 0) {
+      for (unsigned i = 0; i < ucs_global_opts.error_signals.count; ++i)
+        ucs_debug_disable_signal(ucs_global_opts.error_signals.signals[i]);
+    }
 #ifdef __SANITIZE_THREAD__
     // UCX's hooks into mmap and malloc and ThreadSanitizer's crash each other at a thread's exit.
     // Nothing but caches of RDMA registrations needs them.
-    ucm_global_opts.enable_events = 0;
+    ucm_global_config_t hooks = ucm_global_opts;
+    hooks.enable_events = 0;
+    ucm_set_global_opts(&hooks);
 #endif
   });
 }

@@ -20,6 +20,16 @@ using OpenDone = ChannelEndpoint::OpenDone;
 
 using boost::asio::ip::tcp;
 
+// The roles in proofs.
+constexpr std::string_view kDialler = "ucx dialler";
+constexpr std::string_view kListener = "ucx listener";
+
+// A proof holds for one greeting, and an answer's for one that it answers.
+std::string label_of(std::string_view role, const Greeting& greeting) {
+  return std::string(role) + " " + std::to_string(greeting.token) + " answers " +
+         std::to_string(greeting.answered);
+}
+
 constexpr size_t kMaxGreeting = 256;  // accepted connections that no open() has taken yet
 
 // One side of open(): what was asked for, and when it is given up.
@@ -61,6 +71,7 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   Status start(const std::string& host);
   void describe(protocol::Hello& hello) const;
   void open(const protocol::Hello& hello, bool dial, ChannelEvents& events, OpenDone done);
+  void give_up(const ChannelEvents& events);
   void stop();
   const std::vector<std::string>& transports() const { return context_->transports(); }
   uint64_t dropped() const { return dropped_; }
@@ -76,7 +87,8 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   void greeted_by_listener(const Greeting& greeting);
   Status dial(const OpeningPtr& opening);
   void connect(const OpeningPtr& opening, const tcp::endpoint& to);
-  void answer(const OpeningPtr& opening, const AcceptedPtr& accepted);
+  bool answer(const OpeningPtr& opening, const AcceptedPtr& accepted);
+  void refuse(const AcceptedPtr& accepted, const Greeting& greeting, const char* why);
   void greet(const Opening& opening, const std::shared_ptr<UcpEp>& ep, uint64_t answered);
   void complete(const OpeningPtr& opening, std::shared_ptr<UcpEp> ep, const Greeting& theirs);
   void fail(const OpeningPtr& opening, Status why);
@@ -116,7 +128,7 @@ Status check(const UcxConfig& config) {
 
 Endpoint::Endpoint(boost::asio::io_context& io, const UcxConfig& config, ChannelIdentity identity,
                    ChannelMemory memory)
-    : io_(io), config_(config), self_(identity) {
+    : io_(io), config_(config), self_(std::move(identity)) {
   const size_t segment = memory.transit ? memory.transit->slot_bytes() : 0;
   const uint64_t most = std::max<uint64_t>(config.max_unconsumed_bytes, 2 * charge(segment));
   setup_ = {.memory = std::move(memory),
@@ -264,36 +276,48 @@ void Endpoint::greeted_by_dialler(ucp_ep_h from, const Greeting& greeting) {
       });
   if (found == accepted_.end()) return drop("a greeting on no new connection");
   const AcceptedPtr accepted = *found;
-  if (greeting.nonce != self_.nonce || greeting.to != self_.self) {
-    drop("a greeting with a wrong nonce or incarnation");
-    // The connection is left to the deadline, or to the peer that is told.
-    const Greeting refusal{.refusal = true, .to = greeting.from, .answered = greeting.token};
-    return UcpRequest::send(accepted->ep, encode(refusal), {}, UCP_AM_SEND_FLAG_EAGER,
-                            [](ucs_status_t) {});
-  }
+  if (greeting.nonce != self_.nonce || greeting.to != self_.self)
+    return refuse(accepted, greeting, "a greeting with a wrong nonce or incarnation");
   accepted->greeting = greeting;
   for (const OpeningPtr& opening : openings_) {
-    if (!opening->dials && opening->hello.incarnation == greeting.from)
-      return answer(OpeningPtr(opening), accepted);
+    if (opening->dials || opening->hello.incarnation != greeting.from) continue;
+    answer(OpeningPtr(opening), accepted);
+    return;
   }
 }
 
-// Both open() and the dialler's greeting are there.
-void Endpoint::answer(const OpeningPtr& opening, const AcceptedPtr& accepted) {
+// The connection is left to its deadline, or to the peer that is told.
+void Endpoint::refuse(const AcceptedPtr& accepted, const Greeting& greeting, const char* why) {
+  drop(why);
+  accepted->greeting.reset();
+  const Greeting refusal{.refusal = true, .to = greeting.from, .answered = greeting.token};
+  UcpRequest::send(accepted->ep, encode(refusal), {}, UCP_AM_SEND_FLAG_EAGER, [](ucs_status_t) {});
+}
+
+// Both open() and the dialler's greeting are there. Whether they are of one session shows now.
+bool Endpoint::answer(const OpeningPtr& opening, const AcceptedPtr& accepted) {
+  const Greeting theirs = *accepted->greeting;
+  if (!self_.verify(theirs.proof, label_of(kDialler, theirs), theirs.from)) {
+    refuse(accepted, theirs, "a greeting that does not prove that it has the token");
+    return false;
+  }
   accepted_.remove(accepted);
   accepted->deadline.cancel();
   accepted->opening = opening;
-  greet(*opening, accepted->ep, accepted->greeting->token);
-  complete(opening, std::exchange(accepted->ep, nullptr), *accepted->greeting);
+  greet(*opening, accepted->ep, theirs.token);
+  complete(opening, std::exchange(accepted->ep, nullptr), theirs);
+  return true;
 }
 
 void Endpoint::greet(const Opening& opening, const std::shared_ptr<UcpEp>& ep, uint64_t answered) {
-  const Greeting greeting{.nonce = opening.hello.channel_nonce,
-                          .from = self_.self,
-                          .to = opening.hello.incarnation,
-                          .token = opening.token,
-                          .answered = answered,
-                          .max_unconsumed = setup_.max_unconsumed};
+  Greeting greeting{.nonce = opening.hello.channel_nonce,
+                    .from = self_.self,
+                    .to = opening.hello.incarnation,
+                    .token = opening.token,
+                    .answered = answered,
+                    .max_unconsumed = setup_.max_unconsumed};
+  greeting.proof =
+      self_.prove(label_of(opening.dials ? kDialler : kListener, greeting), opening.hello);
   // With the way to answer: it says on which connection this comes.
   UcpRequest::send(ep, encode(greeting), {}, UCP_AM_SEND_FLAG_EAGER | UCP_AM_SEND_FLAG_REPLY,
                    [](ucs_status_t) {});  // a failure shows as the endpoint's or as the deadline
@@ -340,8 +364,9 @@ void Endpoint::greeted_by_listener(const Greeting& greeting) {
   if (found == openings_.end()) return drop("an answer to no greeting of ours");
   const OpeningPtr opening = *found;
   if (greeting.refusal)
-    return fail(opening, Status(Code::kRefused,
-                                "ucx channel: the peer does not know the nonce or incarnation"));
+    return fail(opening,
+                Status(Code::kRefused,
+                       "ucx channel: the peer does not know the nonce, incarnation or token"));
   if (greeting.nonce != self_.nonce || greeting.from != opening->hello.incarnation ||
       greeting.to != self_.self)
     return fail(opening, Status(Code::kRefused,
@@ -349,6 +374,9 @@ void Endpoint::greeted_by_listener(const Greeting& greeting) {
                                     std::to_string(opening->hello.incarnation.value) +
                                     " was expected and " + std::to_string(greeting.from.value) +
                                     " answered, or its nonce is wrong"));
+  if (!self_.verify(greeting.proof, label_of(kListener, greeting), greeting.from))
+    return fail(opening, Status(Code::kRefused,
+                                "ucx channel: the peer does not prove that it has the token"));
   complete(opening, std::exchange(opening->ep, nullptr), greeting);
 }
 
@@ -390,11 +418,11 @@ void Endpoint::open(const protocol::Hello& hello, bool dial, ChannelEvents& even
   if (stopped_)
     return fail(opening, Status(Code::kUnavailable, "ucx channel: this node is shutting down"));
   if (!dial) {
-    const auto waiting =
-        std::find_if(accepted_.begin(), accepted_.end(), [&](const AcceptedPtr& accepted) {
-          return accepted->greeting && accepted->greeting->from == hello.incarnation;
-        });
-    if (waiting != accepted_.end()) return answer(opening, AcceptedPtr(*waiting));
+    for (const AcceptedPtr& accepted : std::list(accepted_)) {
+      if (accepted->greeting && accepted->greeting->from == hello.incarnation &&
+          answer(opening, accepted))
+        return;
+    }
   }
   openings_.push_front(opening);
   opening->deadline.expires_after(config_.open_deadline);
@@ -408,6 +436,13 @@ void Endpoint::open(const protocol::Hello& hello, bool dial, ChannelEvents& even
       });
   if (!dial) return;
   if (Status status = this->dial(opening); !status.ok()) fail(opening, std::move(status));
+}
+
+void Endpoint::give_up(const ChannelEvents& events) {
+  const auto found = std::find_if(openings_.begin(), openings_.end(),
+                                  [&](const OpeningPtr& each) { return &each->events == &events; });
+  if (found != openings_.end())
+    fail(OpeningPtr(*found), Status(Code::kCancelled, "ucx channel: it is not wanted any more"));
 }
 
 // --- the end
@@ -450,6 +485,7 @@ class UcxEndpointImpl final : public UcxEndpoint {
             OpenDone done) override {
     endpoint_->open(hello, dial, events, std::move(done));
   }
+  void give_up(const ChannelEvents& events) override { endpoint_->give_up(events); }
   void stop() override { endpoint_->stop(); }
   const std::vector<std::string>& transports() const override { return endpoint_->transports(); }
   bool has_rdma() const override {

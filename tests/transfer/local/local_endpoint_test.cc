@@ -80,6 +80,25 @@ TEST_F(LocalEndpointTest, EitherSideMayBeFirst) {
   }
 }
 
+// As after a control connection that died before the peer opened its end.
+TEST_F(LocalEndpointTest, WhatItsDiallerGaveUpIsNotTakenForTheNextOne) {
+  Side a(io_, 1), b(io_, 2);
+  Events gone;
+  const auto given_up = a.open(b.hello(), true, gone);
+  run_for(io_, 20ms);  // its greeting waits at b
+  a.endpoint->give_up(gone);
+  EXPECT_EQ(outcome(given_up), Code::kCancelled);
+  const auto theirs = b.open(a.hello(), false, b.events);
+  run_for(io_, 20ms);
+  EXPECT_FALSE(theirs->has_value());
+  const auto ours = a.open(b.hello(), true, a.events);
+  EXPECT_EQ(outcome(ours), Code::kOk);
+  EXPECT_EQ(outcome(theirs), Code::kOk);
+  a.endpoint->give_up(a.events);  // nothing is being opened any more
+  EXPECT_TRUE(b.events.closes.empty());
+  EXPECT_TRUE(gone.closes.empty());
+}
+
 TEST_F(LocalEndpointTest, AWrongNonceOrLifeIsRefused) {
   Side a(io_, 1), b(io_, 2);
   protocol::Hello wrong_nonce = b.hello();

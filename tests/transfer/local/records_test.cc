@@ -19,7 +19,8 @@ Greeting a_greeting() {
           .from = {2},
           .to = {3},
           .max_published = 4,
-          .arenas = {Geometry{1 << 20, 4096}, Geometry{0, 0}}};
+          .arenas = {Geometry{1 << 20, 4096}, Geometry{0, 0}},
+          .proof = {7, 8, 9}};
 }
 
 template <typename Bytes>
@@ -64,6 +65,7 @@ TEST(Records, GreetingComesBackAsItWas) {
   EXPECT_EQ(decoded->arenas[0].arena_bytes, 1u << 20);
   EXPECT_EQ(decoded->arenas[0].slot_bytes, 4096u);
   EXPECT_EQ(decoded->arenas[1].arena_bytes, 0u);
+  EXPECT_EQ(decoded->proof, a_greeting().proof);
 }
 
 TEST(Records, WhatIsNotOursIsRefused) {
@@ -83,7 +85,7 @@ TEST(Records, WhatIsNotOursIsRefused) {
   EXPECT_EQ(code_with(greeting, 35, 1), Code::kProtocol);   // max_published: too many
   EXPECT_EQ(code_with(greeting, 49, 0), Code::kProtocol);   // no slot bytes
   EXPECT_EQ(code_with(greeting, 55, 1), Code::kProtocol);   // slots larger than the arena
-  EXPECT_EQ(code_with(greeting, 95, 1), Code::kProtocol);   // reserved
+  EXPECT_EQ(code_with(greeting, 127, 1), Code::kProtocol);  // reserved
 }
 
 TEST(Records, ARangeLiesWithinOneSlot) {

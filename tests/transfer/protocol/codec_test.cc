@@ -86,7 +86,7 @@ TEST(Codec, HeaderErrorsNameBothValues) {
     const char* got;
     const char* want;
   } rows[] = {{0, 'X', "88", "66"},           {1, 2, "version is 2", "expected 1"},
-              {2, 0, "type is 0", "1 to 15"}, {2, 16, "type is 16", "1 to 15"},
+              {2, 0, "type is 0", "1 to 16"}, {2, 17, "type is 17", "1 to 16"},
               {3, 1, "flags is 1", "0"},      {6, 0x40, "4194312", "4194296"}};
   for (const auto& row : rows) {
     Bytes bad = good;
@@ -120,8 +120,8 @@ TEST(Codec, BoundsHoldInBothDirections) {
       {hello_model, "model: 1025, expected 0 to 1024"},
       {offer, "1 keys for 2 chunks"},
       {accept, "held_chunks: 65537, expected 0 to 65536"},
-      {Refuse{h, RefuseReason{0}, ""}, "reason: 0, expected 1 to 14"},
-      {Refuse{h, RefuseReason{15}, ""}, "reason: 15, expected 1 to 14"},
+      {Refuse{h, RefuseReason{0}, ""}, "reason: 0, expected 1 to 15"},
+      {Refuse{h, RefuseReason{16}, ""}, "reason: 16, expected 1 to 15"},
       {Refuse{h, RefuseReason::kKeys, std::string(1025, 'x')}, "text: 1025, expected 0 to 1024"},
       {Sent{h, kMaxSegments + 1, false}, "segments: 8388609, expected 0 to 8388608"},
       {Ack{h, kMaxSegments / 64, {1}}, "first_word: 131072, expected 0 to 131071"},
@@ -147,7 +147,7 @@ TEST(Codec, BoundsHoldInBothDirections) {
     for (const int value : values) frame[kFrameHeaderBytes + at++] = static_cast<std::byte>(value);
     return decode_frame(frame).status().message();
   };
-  EXPECT_THAT(spoil(Refuse{h, RefuseReason::kKeys, ""}, 20, {15}), HasSubstr("reason: 15"));
+  EXPECT_THAT(spoil(Refuse{h, RefuseReason::kKeys, ""}, 20, {16}), HasSubstr("reason: 16"));
   EXPECT_THAT(spoil(Refuse{h, RefuseReason::kKeys, ""}, 20, {0}), HasSubstr("reason: 0"));
   EXPECT_THAT(spoil(Sent{h, 1, true}, 28, {2}), HasSubstr("all: 2, expected 0 to 1"));
   EXPECT_THAT(spoil(Sent{h, 1, true}, 22, {0x81}), HasSubstr("expected 0 to 8388608"));
@@ -180,6 +180,8 @@ TEST(Messages, NamesAndHandoffs) {
   EXPECT_STREQ(message_name(Heartbeat{}), "HEARTBEAT");
   EXPECT_EQ(handoff_of(Hello{}), nullptr);
   EXPECT_EQ(handoff_of(Heartbeat{}), nullptr);
+  EXPECT_STREQ(message_name(Auth{}), "AUTH");
+  EXPECT_EQ(handoff_of(Auth{}), nullptr);
   for (const Message& message : one_of_each(some_offer(32, 2))) {
     ASSERT_NE(handoff_of(message), nullptr);
     EXPECT_EQ(*handoff_of(message), some_handoff());

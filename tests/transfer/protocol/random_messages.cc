@@ -64,6 +64,8 @@ Hello random_hello(Source& s) {
   s.fill(m.tcp_port);
   m.ucx_address = s.text(kMaxUcxAddress);
   m.ucx_transports = s.text(kMaxText);
+  s.fill(m.has_token);
+  for (uint8_t& byte : m.challenge) s.fill(byte);
   return m;
 }
 
@@ -129,7 +131,7 @@ Message random_message(size_t type, std::mt19937_64& random) {
     case 3:
       return random_accept(s);
     case 4:
-      return Refuse{s.handoff(), static_cast<RefuseReason>(1 + s.below(14)), s.text(kMaxText)};
+      return Refuse{s.handoff(), static_cast<RefuseReason>(1 + s.below(15)), s.text(kMaxText)};
     case 5:
       return Sent{s.handoff(), s.below(kMaxSegments + 1), s.below(2) == 1, s.any(), s.any()};
     case 6:
@@ -148,8 +150,13 @@ Message random_message(size_t type, std::mt19937_64& random) {
       return random_fetch(s);
     case 13:
       return Miss{s.handoff()};
-    default:
+    case 14:
       return Heartbeat{s.any()};
+    default: {
+      Auth m;
+      for (uint8_t& byte : m.proof) s.fill(byte);
+      return m;
+    }
   }
 }
 

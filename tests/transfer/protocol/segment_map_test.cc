@@ -5,7 +5,6 @@
 
 #include "tests/transfer/protocol/fixtures.h"
 #include "transfer/protocol/index_set.h"
-#include "transfer/protocol/publish_order.h"
 
 namespace baton::protocol {
 namespace {
@@ -23,6 +22,12 @@ Offer random_offer(std::mt19937& random) {
   return some_offer(1 + random() % 200, 0, groups);
 }
 
+uint64_t total_bytes(const SegmentMap& map) {
+  uint64_t total = 0;
+  for (uint32_t i = 0; i < map.segments(); ++i) total += map.bytes(i);
+  return total;
+}
+
 TEST(SegmentMap, NumbersGroupMajorThenChunkThenLayer) {
   const SegmentMap map(some_offer(40, 0, {some_group(0, 2), some_group(1, 3)}));
   EXPECT_EQ(map.segments(), 3u * 2 + 3 * 3);
@@ -35,7 +40,7 @@ TEST(SegmentMap, NumbersGroupMajorThenChunkThenLayer) {
   EXPECT_EQ(map.first_token_of_chunk(2), 32u);
   EXPECT_EQ(map.bytes(0), 64u);
   EXPECT_EQ(map.bytes(4), 32u);
-  EXPECT_EQ(map.total_bytes(), 40u * 4 * 5);
+  EXPECT_EQ(total_bytes(map), 40u * 4 * 5);
   EXPECT_EQ(map.max_layers(), 3u);
 }
 
@@ -56,7 +61,7 @@ TEST(SegmentMap, TheLastTokenOfThirtyTwoBitsDoesNotOverflow) {
   ASSERT_TRUE(check_offer(offer).ok()) << check_offer(offer).to_string();
   const SegmentMap map(offer);
   EXPECT_EQ(map.tokens_of_chunk(map.chunks() - 1), (1u << 16) - 1);
-  EXPECT_EQ(map.total_bytes(), uint64_t{UINT32_MAX} * 4);
+  EXPECT_EQ(total_bytes(map), uint64_t{UINT32_MAX} * 4);
   EXPECT_TRUE(chunks_held(map, UINT32_MAX, {}).back());
   EXPECT_FALSE(chunks_held(map, UINT32_MAX - 1, {}).back());
 }
@@ -65,31 +70,7 @@ TEST(SegmentMap, IndexAndIdAreInverse) {
   std::mt19937 random(1);
   for (int round = 0; round < 200; ++round) {
     const SegmentMap map(random_offer(random));
-    uint64_t total = 0;
-    for (uint32_t i = 0; i < map.segments(); ++i) {
-      ASSERT_EQ(map.index(map.id(i)), i);
-      total += map.bytes(i);
-    }
-    ASSERT_EQ(map.total_bytes(), total);
-  }
-}
-
-TEST(PublishOrder, IsLayerMajorThenChunkThenGroupAndInverse) {
-  std::mt19937 random(2);
-  for (int round = 0; round < 200; ++round) {
-    const SegmentMap map(random_offer(random));
-    const PublishOrder order(map);
-    std::tuple<uint16_t, uint32_t, uint16_t> last{};
-    for (uint32_t rank = 0; rank < map.segments(); ++rank) {
-      const uint32_t segment = order.segment(map, rank);
-      ASSERT_EQ(order.rank(map, segment), rank);
-      const SegmentId id = map.id(segment);
-      const std::tuple here{id.layer, id.chunk, id.group};
-      if (rank > 0) {
-        ASSERT_LT(last, here);
-      }
-      last = here;
-    }
+    for (uint32_t i = 0; i < map.segments(); ++i) ASSERT_EQ(map.index(map.id(i)), i);
   }
 }
 

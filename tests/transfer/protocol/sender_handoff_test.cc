@@ -47,7 +47,7 @@ struct Sender {
     ASSERT_EQ(machine.state(), State::kSending);
   }
   void all_ready() {
-    for (uint32_t i = 0; i < machine.segments().segments(); ++i) machine.segment_ready(i);
+    for (uint32_t i = 0; i < machine.segments().segments(); ++i) machine.segment_ready(now, i);
   }
   // Takes and publishes all that the window lets.
   std::vector<uint32_t> publish_all() {
@@ -123,7 +123,7 @@ TEST(SenderHandoff, PushEndsAsCommittedAndQuiet) {
 TEST(SenderHandoff, ResendsGoFirstAndWithinTheSameOrder) {
   Sender s(some_offer(64, 2));
   s.sending(1 << 20);
-  for (const uint32_t segment : {0u, 2u, 4u}) s.machine.segment_ready(segment);
+  for (const uint32_t segment : {0u, 2u, 4u}) s.machine.segment_ready(s.now, segment);
   EXPECT_THAT(s.publish_all(), ElementsAre(0, 2, 4));
   s.all_ready();
   s.receive(Resend{some_handoff(), {4, 2}});
@@ -211,11 +211,11 @@ TEST(SenderHandoff, GiveBackUndoesTake) {
 TEST(SenderHandoff, WhatWasAskedForAgainGoesFirstAlsoAfterItWasGivenBack) {
   Sender s(some_offer(32, 1));
   s.sending(64);
-  s.machine.segment_ready(1);
+  s.machine.segment_ready(s.now, 1);
   ASSERT_THAT(s.publish_all(), ElementsAre(1));
   s.receive(Resend{some_handoff(), {1}});
   ASSERT_EQ(s.machine.take(), 1u);
-  s.machine.segment_ready(0);
+  s.machine.segment_ready(s.now, 0);
   s.give_back(1);
   EXPECT_EQ(s.machine.take(), 1u) << "before segment 0, which is new";
   s.give_back(1);
@@ -373,7 +373,7 @@ TEST(SenderHandoff, WhatWasNeverPublishedCannotBeAcknowledgedNorWhatIsNotThereBe
         Message(Drained{some_handoff()})}) {
     Sender s;
     s.sending();
-    s.machine.segment_ready(0);
+    s.machine.segment_ready(s.now, 0);
     s.publish_all();
     const Effects e = s.receive(message);
     EXPECT_EQ(e.end, End::kFailed) << message_name(message);
@@ -386,13 +386,13 @@ TEST(SenderHandoff, WhatWasNeverPublishedCannotBeAcknowledgedNorWhatIsNotThereBe
 TEST(SenderHandoff, WhatIsAskedForBeforeItIsPublishedIsPublishedOnce) {
   Sender s;
   s.sending();
-  s.machine.segment_ready(0);
+  s.machine.segment_ready(s.now, 0);
   s.publish_all();
   const Effects e = s.receive(Resend{some_handoff(), {1}});
   EXPECT_EQ(e.end, std::nullopt);
   EXPECT_THAT(e.messages, IsEmpty());
   EXPECT_THAT(s.publish_all(), IsEmpty());
-  s.machine.segment_ready(1);
+  s.machine.segment_ready(s.now, 1);
   EXPECT_THAT(s.publish_all(), ElementsAre(1));
 }
 
@@ -489,15 +489,16 @@ TEST(SenderHandoff, AcceptDeadlineRunsFromTheOffer) {
   expect_expiry_at(s, kStart + seconds(6));
 }
 
-TEST(SenderHandoff, ProgressDeadlineRunsOnlyWhileSomethingIsOnItsWay) {
+TEST(SenderHandoff, ProgressDeadlineRunsOnlyWhileSomethingCouldProgress) {
   Sender s(some_offer(64, 1));
   s.sending();
   EXPECT_EQ(s.machine.next_deadline(), kStart + kBudget) << "waiting for compute has no other";
-  s.machine.segment_ready(0);
-  s.machine.segment_ready(1);
-  s.now += seconds(5);
+  s.machine.segment_ready(s.now, 0);
+  s.machine.segment_ready(s.now, 1);
+  EXPECT_EQ(s.machine.next_deadline(), s.now + seconds(2));
+  s.now += seconds(1);
   const uint32_t first = *s.machine.take();
-  EXPECT_EQ(s.machine.next_deadline(), kStart + kBudget) << "taken is not yet published";
+  EXPECT_EQ(s.machine.next_deadline(), s.now + seconds(1)) << "taken is not yet published";
   s.published(first);
   s.publish_done(first);
   EXPECT_EQ(s.machine.next_deadline(), s.now + seconds(2));
@@ -513,6 +514,42 @@ TEST(SenderHandoff, ProgressDeadlineRunsOnlyWhileSomethingIsOnItsWay) {
   expect_expiry_at(t, s.now + seconds(1));
   s.receive(ack_of({1}));
   EXPECT_EQ(s.machine.next_deadline(), kStart + kBudget);
+}
+
+TEST(SenderHandoff, WhatFindsNoMemoryToBeSentFromExpires) {
+  Sender s(some_offer(64, 1));
+  s.offered();
+  s.machine.segment_ready(s.now, 0);
+  s.machine.segment_ready(s.now, 1);
+  s.now += seconds(1);
+  s.receive(some_accept(s.offer));
+  const TimePoint accepted = s.now;
+  s.now += seconds(1);
+  ASSERT_EQ(s.machine.take(), 0u);
+  s.give_back(0);  // tried and given back: no progress
+  s.machine.segment_ready(s.now, 2);
+  Sender never = s;
+  expect_expiry_at(never, accepted + seconds(2));
+  // What is on the wire counts for itself, and its last ACK begins anew.
+  ASSERT_EQ(s.machine.take(), 0u);
+  s.published(0);
+  s.publish_done(0);
+  EXPECT_EQ(s.machine.next_deadline(), s.now + seconds(2));
+  s.now += seconds(1);
+  s.receive(ack_of({0}));
+  EXPECT_EQ(s.machine.next_deadline(), s.now + seconds(2));
+  ASSERT_EQ(s.machine.take(), 1u);  // a gather that does not return
+  s.now += seconds(1);
+  Sender stuck = s;
+  EXPECT_EQ(stuck.machine.next_deadline(), stuck.now + seconds(1));
+  stuck.now += seconds(1);
+  EXPECT_EQ(stuck.advance().end, End::kExpired);
+  EXPECT_TRUE(stuck.publish_done(1).quiet);
+  // Asked for again, and no memory: the same.
+  s.published(1);
+  s.publish_done(1);
+  s.receive(Resend{some_handoff(), {1}});
+  expect_expiry_at(s, s.now + seconds(2));
 }
 
 TEST(SenderHandoff, CommitDeadlineRunsFromTheLastAck) {
@@ -598,7 +635,7 @@ TEST(SenderHandoff, TheLocalSideDoesNothingAfterTheEnd) {
   Effects e;
   s.machine.queued(s.now, e);
   s.machine.offer(s.now, s.offer, e);
-  s.machine.segment_ready(0);
+  s.machine.segment_ready(s.now, 0);
   s.machine.abort(s.now, End::kFailed, {}, e);
   s.machine.peer_lost(s.now, {}, e);
   s.now += kBudget;

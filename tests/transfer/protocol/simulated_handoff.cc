@@ -127,7 +127,7 @@ void SimulatedHandoff::prefill() {
         for (uint32_t chunk = first; chunk < end; ++chunk) {
           for (uint16_t group = 0; group < map_.groups(); ++group) {
             if (layer < map_.layers(group)) {
-              sender_->segment_ready(map_.index({group, chunk, layer}));
+              sender_->segment_ready(now_, map_.index({group, chunk, layer}));
             }
           }
         }

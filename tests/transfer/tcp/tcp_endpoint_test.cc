@@ -5,6 +5,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/write.hpp>
+#include <cstring>
 #include <random>
 
 #include "tests/transfer/tcp/test_side.h"
@@ -84,6 +85,24 @@ TEST_F(TcpEndpointTest, AWrongNonceOrLifeIsRefused) {
     ASSERT_TRUE(until([&] { return opened->has_value(); }));
     EXPECT_EQ((*opened)->status().code(), Code::kRefused) << (*opened)->status().to_string();
   }
+}
+
+// As after a control connection that died before the peer opened its end.
+TEST_F(TcpEndpointTest, WhatItsDiallerGaveUpIsNotTakenForTheNextOne) {
+  Side a(io_, 1), b(io_, 2);
+  Events gone;
+  const auto given_up = a.open(b.hello(), true, gone);
+  run_for(io_, 20ms);  // its lanes wait at b
+  a.endpoint->give_up(gone);
+  ASSERT_TRUE(until([&] { return given_up->has_value(); }));
+  EXPECT_EQ((*given_up)->status().code(), Code::kCancelled);
+  const auto theirs = b.open(a.hello(), false, b.events);
+  run_for(io_, 20ms);
+  EXPECT_FALSE(theirs->has_value());
+  const auto ours = a.open(b.hello(), true, a.events);
+  ASSERT_TRUE(until([&] { return ours->has_value() && theirs->has_value(); }));
+  EXPECT_TRUE((*ours)->ok()) << (*ours)->status().to_string();
+  EXPECT_TRUE((*theirs)->ok()) << (*theirs)->status().to_string();
 }
 
 TEST_F(TcpEndpointTest, NobodyThereAndNobodyOpening) {
@@ -227,6 +246,91 @@ TEST_F(TcpPeerTest, APeerThatGoesInTheMiddleOfASegmentIsNoticed) {
   lane.close();
   ASSERT_TRUE(until([&] { return a.events.closes.size() == 1; }));
   EXPECT_EQ(a.events.closes[0].code(), Code::kUnavailable);
+}
+
+// Where a token is set, or TLS is used: whoever greets proves that he was let in.
+class TcpAuthTest : public TcpEndpointTest {
+ protected:
+  std::shared_ptr<Side> side(uint64_t incarnation) {
+    return std::make_shared<Side>(io_, incarnation, TcpConfig{.open_deadline = 400ms}, 4,
+                                  std::make_shared<ChannelSessions>());
+  }
+  static void let_in(Side& a, Side& b) {
+    const Digest key = random_digest();
+    a.sessions->begin(b.incarnation, key);
+    b.sessions->begin(a.incarnation, key);
+  }
+  Status outcome(const std::shared_ptr<Side::Opened>& opened) {
+    EXPECT_TRUE(until([&] { return opened->has_value(); }));
+    return opened->has_value() ? (*opened)->status() : Status();
+  }
+};
+
+TEST_F(TcpAuthTest, WhoeverWasLetInIsGreeted) {
+  const auto a = side(1), b = side(2);
+  let_in(*a, *b);
+  join(io_, *a, *b);
+}
+
+TEST_F(TcpAuthTest, OneWithoutTheKeyIsTurnedAwayAndTheRightOneStillGetsIn) {
+  const auto a = side(1), b = side(2);
+  let_in(*a, *b);
+  for (const bool greets_first : {true, false}) {
+    SCOPED_TRACE(greets_first);
+    // It knows the nonce, which HELLO says to everybody, and calls itself `a`.
+    Greeting greeting{.nonce = b->nonce(), .from = a->incarnation, .to = b->incarnation};
+    greeting.proof = random_digest();
+    Socket stranger = raw(*b);
+    std::shared_ptr<Side::Opened> theirs;
+    if (!greets_first) theirs = b->open(a->hello(), false, b->events);
+    say(stranger, greeting);
+    if (greets_first) {
+      run_for(io_, 20ms);
+      theirs = b->open(a->hello(), false, b->events);
+    }
+    std::string said;
+    ASSERT_TRUE(until([&] { return closed(stranger, &said); }));
+    ASSERT_EQ(said.size(), kGreetingBytes);
+    GreetingBytes bytes;
+    std::memcpy(bytes.data(), said.data(), bytes.size());
+    const auto answer = decode_greeting(bytes);
+    ASSERT_TRUE(answer.ok()) << answer.status().to_string();
+    EXPECT_TRUE(answer->refusal);
+    EXPECT_FALSE(theirs->has_value());
+    const auto ours = a->open(b->hello(), true, a->events);
+    EXPECT_TRUE(outcome(ours).ok());
+    EXPECT_TRUE(outcome(theirs).ok());
+  }
+}
+
+TEST_F(TcpAuthTest, AProofHoldsForOneLaneOnly) {
+  const auto b = side(2);
+  b->sessions->begin({kRaw}, random_digest());
+  Greeting greeting = greeting_to(*b);
+  greeting.lanes = 2;
+  const auto theirs = b->open(raw_hello(), false, b->events);
+  std::vector<Socket> lanes;
+  for (uint16_t lane = 0; lane < 2; ++lane) {
+    greeting.lane = lane;
+    if (lane == 0)
+      greeting.proof = *b->sessions->proof({kRaw}, "tcp dialler 1 lane 0 of 2", b->nonce(), {kRaw},
+                                           b->incarnation);
+    lanes.push_back(raw(*b));
+    say(lanes.back(), greeting);
+  }
+  ASSERT_TRUE(until([&] { return closed(lanes[1]); }));
+  EXPECT_FALSE(closed(lanes[0]));
+  EXPECT_EQ(outcome(theirs).code(), Code::kDeadlineExceeded);
+}
+
+TEST_F(TcpAuthTest, AListenerWithoutTheKeyGetsNothing) {
+  const auto a = side(1), b = side(2);
+  a->sessions->begin(b->incarnation, random_digest());
+  b->sessions->begin(a->incarnation, random_digest());
+  const auto ours = a->open(b->hello(), true, a->events);
+  const auto theirs = b->open(a->hello(), false, b->events);
+  EXPECT_EQ(outcome(ours).code(), Code::kRefused);
+  EXPECT_EQ(outcome(theirs).code(), Code::kDeadlineExceeded);
 }
 
 TEST_F(TcpEndpointTest, StopEndsOpeningsAndChannels) {

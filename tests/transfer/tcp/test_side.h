@@ -10,8 +10,8 @@ using namespace baton::testing;
 
 struct Side : ChannelSide {
   Side(boost::asio::io_context& io, uint64_t incarnation, TcpConfig config = {},
-       size_t transit_slots = 4)
-      : ChannelSide(incarnation, transit_slots) {
+       size_t transit_slots = 4, std::shared_ptr<ChannelSessions> sessions = nullptr)
+      : ChannelSide(incarnation, transit_slots, std::move(sessions)) {
     auto created = TcpEndpoint::create(io, config, "127.0.0.1", identity(),
                                        ChannelMemory::create(io, transit, retained));
     EXPECT_TRUE(created.ok()) << created.status().to_string();

@@ -139,7 +139,6 @@ TEST_F(HostTierTest, PinnedChunksStay) {
   EXPECT_EQ(tier_->pinned_bytes(), kSlotBytes);
   for (const uint32_t number : {4, 5, 6}) ASSERT_TRUE(insert(number).ok());
   EXPECT_TRUE(held(1));
-  EXPECT_FALSE(tier_->erase(chunk_id(1)));
   EXPECT_EQ(tier_->evict(10), 2u);
   EXPECT_EQ(tier_->entries(), 1u);
   pin.reset();
@@ -255,7 +254,6 @@ TEST_F(HostTierTest, AChunkBeingSentOutlivesItsEviction) {
   const SlotRef sending = tier_->find(chunk_id(1))->chunk().slot;
   ASSERT_TRUE(insert(2).ok());
   EXPECT_FALSE(held(1));
-  EXPECT_TRUE(pool_->current(sending.id()));
   EXPECT_EQ(sending.bytes()[0], std::byte{1});
   EXPECT_EQ(slots_in_use(), 2u);
 }
@@ -269,6 +267,37 @@ TEST_F(HostTierTest, EraseLetsGoOfTheSlot) {
   EXPECT_EQ(tier_->bytes(), 0u);
   EXPECT_EQ(slots_in_use(), 0u);
   EXPECT_TRUE(insert(1).ok());
+}
+
+TEST_F(HostTierTest, AnErasedChunkThatIsPinnedIsFoundNoMoreAndItsSlotGoesWithTheLastPin) {
+  make({.max_bytes = 2 * kSlotBytes});
+  ASSERT_TRUE(insert(1).ok());
+  auto pin = tier_->find(chunk_id(1));
+  auto again = tier_->find(chunk_id(1));
+  const SlotId slot = pin->chunk().slot.id();
+  EXPECT_TRUE(tier_->erase(chunk_id(1)));
+  EXPECT_FALSE(tier_->erase(chunk_id(1)));
+  EXPECT_FALSE(held(1));
+  EXPECT_EQ(tier_->bytes(), 0u);
+  EXPECT_EQ(tier_->pinned_bytes(), 0u);
+  EXPECT_THAT(metrics_.text(), HasSubstr("baton_tier_chunks{tier=\"host\"} 0"));
+  // Another under the same key is another chunk.
+  ASSERT_TRUE(insert(1).ok());
+  EXPECT_FALSE(tier_->erase(chunk_id(1), slot));
+  EXPECT_EQ(tier_->pin(chunk_id(1))->chunk().slot.bytes()[0], std::byte{1});
+  pin.reset();
+  EXPECT_EQ(again->chunk().slot.bytes()[0], std::byte{1});
+  EXPECT_EQ(slots_in_use(), 2u);
+  again.reset();
+  EXPECT_EQ(slots_in_use(), 1u);
+  EXPECT_TRUE(held(1));
+  // The tier may go first.
+  pin = tier_->find(chunk_id(1));
+  EXPECT_TRUE(tier_->erase(chunk_id(1), pin->chunk().slot.id()));
+  tier_.reset();
+  EXPECT_EQ(slots_in_use(), 1u);
+  pin.reset();
+  EXPECT_EQ(slots_in_use(), 0u);
 }
 
 TEST_F(HostTierTest, ItsEndLetsGoOfAllSlots) {
@@ -319,6 +348,7 @@ TEST_F(HostTierTest, BehavesLikeAListInOrderOfUse) {
   std::mt19937 random(20240611);
   std::deque<uint32_t> order;  // held and unpinned, oldest first
   std::deque<std::pair<uint32_t, HostTier::Pin>> pins;
+  std::deque<std::vector<HostTier::Pin>> erased;  // those of a chunk that was erased
   const auto forget = [&](uint32_t number) {
     const auto at = std::find(order.begin(), order.end(), number);
     if (at == order.end()) return false;
@@ -364,7 +394,10 @@ TEST_F(HostTierTest, BehavesLikeAListInOrderOfUse) {
         break;
       }
       case 3:
-        if (!pins.empty()) {
+        if (erased.size() == 8 || (!erased.empty() && random() % 2 == 0)) {
+          erased.front().pop_back();
+          if (erased.front().empty()) erased.pop_front();
+        } else if (!pins.empty()) {
           std::swap(pins[random() % pins.size()], pins.back());
           const uint32_t released = pins.back().first;
           pins.pop_back();
@@ -372,13 +405,21 @@ TEST_F(HostTierTest, BehavesLikeAListInOrderOfUse) {
         }
         break;
       case 4:
-        EXPECT_EQ(tier_->erase(chunk_id(number)), forget(number));
+        if (erased.size() < 8 && pinned(number)) {
+          EXPECT_TRUE(tier_->erase(chunk_id(number)));
+          erased.emplace_back();
+          for (auto& [of, pin] : pins)
+            if (of == number) erased.back().push_back(std::move(pin));
+          std::erase_if(pins, [&](const auto& p) { return p.first == number; });
+        } else if (!pinned(number)) {
+          EXPECT_EQ(tier_->erase(chunk_id(number)), forget(number));
+        }
         break;
     }
     ASSERT_EQ(tier_->entries(), order.size() + distinct_pinned());
     ASSERT_EQ(tier_->bytes(), tier_->entries() * kSlotBytes);
     ASSERT_EQ(tier_->pinned_bytes(), distinct_pinned() * kSlotBytes);
-    ASSERT_EQ(slots_in_use(), tier_->entries());
+    ASSERT_EQ(slots_in_use(), tier_->entries() + erased.size());
     for (uint32_t n = 0; n < 24; ++n) {
       ASSERT_EQ(held(n), pinned(n) || std::find(order.begin(), order.end(), n) != order.end());
     }

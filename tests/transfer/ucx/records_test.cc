@@ -17,7 +17,8 @@ std::vector<std::byte> bytes_of(const Record& record) {
 }
 
 TEST(UcxRecords, AreReadAsTheyWereWritten) {
-  const Greeting greeting{true, 1, {2}, {3}, 4, 5, 6};
+  Greeting greeting{true, 1, {2}, {3}, 4, 5, 6};
+  greeting.proof[31] = 9;
   const auto g = decode(bytes_of(greeting));
   ASSERT_TRUE(g.ok());
   const auto& read = std::get<Greeting>(*g);
@@ -28,6 +29,7 @@ TEST(UcxRecords, AreReadAsTheyWereWritten) {
   EXPECT_EQ(read.token, 4u);
   EXPECT_EQ(read.answered, 5u);
   EXPECT_EQ(read.max_unconsumed, 6u);
+  EXPECT_EQ(read.proof, greeting.proof);
 
   const auto p = decode(bytes_of(Piece{12, 13, kHeader, 14}));
   ASSERT_TRUE(p.ok());

@@ -19,8 +19,8 @@ inline UcxConfig loopback(UcxConfig config = {}) {
 
 struct Side : ChannelSide {
   Side(boost::asio::io_context& io, uint64_t incarnation, UcxConfig config = {},
-       size_t transit_slots = 4)
-      : ChannelSide(incarnation, transit_slots) {
+       size_t transit_slots = 4, std::shared_ptr<ChannelSessions> sessions = nullptr)
+      : ChannelSide(incarnation, transit_slots, std::move(sessions)) {
     transit = make_pool(kTransitBytes, transit_slots);
     retained = make_pool(kRetainedBytes, 4);
     auto created = UcxEndpoint::create(io, loopback(config), "127.0.0.1", identity(),

@@ -270,6 +270,77 @@ TEST_F(UcxEndpointTest, AClosedChannelsRendezvousComesBack) {
   EXPECT_EQ(a.events.closes[0].message(), "enough");
 }
 
+TEST_F(UcxEndpointTest, WhatItsDiallerGaveUpIsNotTakenForTheNextOne) {
+  Side a(io_, 1), b(io_, 2);
+  Events gone;
+  const auto given_up = a.open(b.hello(), true, gone);
+  run_for(io_, 50ms);  // its connection waits at b
+  a.endpoint->give_up(gone);
+  EXPECT_EQ(outcome(given_up), Code::kCancelled);
+  run_for(io_, 50ms);
+  const auto theirs = b.open(a.hello(), false, b.events);
+  run_for(io_, 20ms);
+  EXPECT_FALSE(theirs->has_value());
+  EXPECT_EQ(outcome(a.open(b.hello(), true, a.events)), Code::kOk);
+  EXPECT_EQ(outcome(theirs), Code::kOk);
+}
+
+// Where a token is set, or TLS is used: whoever greets proves that he was let in.
+class UcxAuthTest : public UcxEndpointTest {
+ protected:
+  UcxAuthTest() {
+    for (uint64_t incarnation : {1, 2})
+      sides_.push_back(std::make_unique<Side>(io_, incarnation, UcxConfig{.open_deadline = 400ms},
+                                              4, std::make_shared<ChannelSessions>()));
+  }
+  void let_in() {
+    const Digest key = random_digest();
+    a().sessions->begin(b().incarnation, key);
+    b().sessions->begin(a().incarnation, key);
+  }
+  Side& a() { return *sides_[0]; }
+  Side& b() { return *sides_[1]; }
+
+ private:
+  std::vector<std::unique_ptr<Side>> sides_;
+};
+
+TEST_F(UcxAuthTest, WhoeverWasLetInIsGreeted) {
+  let_in();
+  join(io_, a(), b());
+  expect_bytes_to_pass(a(), b());
+}
+
+TEST_F(UcxAuthTest, OneWithoutTheKeyIsRefusedAndTheRightOneStillGetsIn) {
+  let_in();
+  for (const bool greets_first : {true, false}) {
+    SCOPED_TRACE(greets_first);
+    // It knows the nonce, which HELLO says to everybody, and calls itself `a`.
+    Side stranger(io_, a().incarnation.value, {}, 4, std::make_shared<ChannelSessions>());
+    stranger.sessions->begin(b().incarnation, random_digest());
+    std::shared_ptr<Side::Opened> theirs;
+    if (!greets_first) theirs = b().open(a().hello(), false, b().events);
+    const auto refused = stranger.open(b().hello(), true, stranger.events);
+    if (greets_first) {
+      run_for(io_, 50ms);
+      theirs = b().open(a().hello(), false, b().events);
+    }
+    EXPECT_EQ(outcome(refused), Code::kRefused);
+    EXPECT_FALSE(theirs->has_value());
+    EXPECT_EQ(outcome(a().open(b().hello(), true, a().events)), Code::kOk);
+    EXPECT_EQ(outcome(theirs), Code::kOk);
+  }
+}
+
+TEST_F(UcxAuthTest, AListenerWithoutTheKeyGetsNothing) {
+  a().sessions->begin(b().incarnation, random_digest());
+  b().sessions->begin(a().incarnation, random_digest());
+  const auto ours = a().open(b().hello(), true, a().events);
+  const auto theirs = b().open(a().hello(), false, b().events);
+  EXPECT_EQ(outcome(ours), Code::kRefused);
+  EXPECT_EQ(outcome(theirs), Code::kDeadlineExceeded);
+}
+
 // A process that dials `side` and never consumes.
 class UcxChildTest : public UcxEndpointTest {
  protected:
