@@ -1,6 +1,5 @@
 #include "transfer/ucx/ucp_context.h"
 
-#include <ucm/api/ucm.h>
 #include <ucs/config/global_opts.h>
 #include <ucs/debug/debug.h>
 #include <ucs/debug/log_def.h>
@@ -37,13 +36,6 @@ void prepare_process() {
       for (unsigned i = 0; i < ucs_global_opts.error_signals.count; ++i)
         ucs_debug_disable_signal(ucs_global_opts.error_signals.signals[i]);
     }
-#ifdef __SANITIZE_THREAD__
-    // UCX's hooks into mmap and malloc and ThreadSanitizer's crash each other at a thread's exit.
-    // Nothing but caches of RDMA registrations needs them.
-    ucm_global_config_t hooks = ucm_global_opts;
-    hooks.enable_events = 0;
-    ucm_set_global_opts(&hooks);
-#endif
   });
 }
 
