@@ -7,6 +7,7 @@
 #include "transfer/base/text.h"
 #include "transfer/node_impl.h"
 #include "transfer/tcp/tcp_endpoint.h"
+#include "transfer/ucx/ucx_endpoint.h"
 
 namespace baton {
 namespace {
@@ -118,6 +119,10 @@ Status Node::Impl::open_endpoints(ChannelIdentity identity) {
                            local::LocalEndpoint::create(core_.io, config.local, identity, memory_));
     endpoints.push_back(std::move(local));
   }
+  if (used(ChannelChoice::kUcx)) {
+    BATON_ASSIGN_OR_RETURN(auto ucx, open_ucx(identity));
+    if (ucx) endpoints.push_back(std::move(ucx));
+  }
   if (used(ChannelChoice::kTcp)) {
     BATON_ASSIGN_OR_RETURN(
         auto tcp,
@@ -126,6 +131,25 @@ Status Node::Impl::open_endpoints(ChannelIdentity identity) {
   }
   channels_ = std::make_unique<Channels>(identity, std::move(endpoints));
   return ok_status();
+}
+
+// Null where it was not asked for by name and has nothing that tcp has not.
+Result<std::unique_ptr<ChannelEndpoint>> Node::Impl::open_ucx(ChannelIdentity identity) {
+  const NodeConfig& config = core_.config;
+  const bool automatic = config.channel == ChannelChoice::kAuto;
+  ucx::UcxConfig ucx = config.ucx;
+  if (ucx.devices.empty() && config.listen.is_loopback()) {
+    if (automatic) return std::unique_ptr<ChannelEndpoint>();  // peers are on this host
+    ucx.devices = "lo";
+  }
+  auto endpoint = ucx::UcxEndpoint::create(core_.io, ucx, config.listen.host, identity, memory_);
+  if (automatic && (!endpoint.ok() || !(*endpoint)->has_rdma())) {
+    log::debug("channel ucx not used why=\"{}\"",
+               endpoint.ok() ? "no RDMA" : endpoint.status().message());
+    return std::unique_ptr<ChannelEndpoint>();
+  }
+  if (!endpoint.ok()) return endpoint.status();
+  return std::unique_ptr<ChannelEndpoint>(std::move(endpoint).value());
 }
 
 Status Node::Impl::start() {

@@ -22,6 +22,7 @@
 #include "transfer/protocol/receiver_handoff.h"
 #include "transfer/protocol/sender_handoff.h"
 #include "transfer/tcp/tcp_config.h"
+#include "transfer/ucx/ucx_config.h"
 
 namespace baton {
 
@@ -71,6 +72,7 @@ struct NodeConfig {
   ChannelChoice channel = ChannelChoice::kAuto;
   local::LocalConfig local;
   tcp::TcpConfig tcp;
+  ucx::UcxConfig ucx;  // `devices` empty: the loopback where `listen` is
   protocol::SenderConfig sender;
   protocol::ReceiverConfig receiver;
   Token token;            // that peers and the HTTP endpoint ask for

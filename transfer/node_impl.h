@@ -65,6 +65,7 @@ class Node::Impl final : public control::PeerEvents, public SegmentOwner {
   Status start();
   Status reserve_memory();
   Status open_endpoints(ChannelIdentity identity);
+  Result<std::unique_ptr<ChannelEndpoint>> open_ucx(ChannelIdentity identity);
   void stop();
   void begin_stop();
   void connect(const HostPort& peer, std::function<void(Result<std::shared_ptr<PeerLink>>)> done);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/connectors/two_nodes.h"
+#include "transfer/ucx/ucx_endpoint.h"
 
 namespace baton::fakes {
 namespace {
@@ -47,7 +48,8 @@ TEST_P(Push, EveryByteArrivesAndNoOther) {
   const HandoffReport report = d.session->report();
   EXPECT_EQ(report.end, End::kCommitted);
   EXPECT_EQ(report.bytes, bytes);
-  EXPECT_EQ(report.transport, channel_choice_name(channel));
+  EXPECT_EQ(report.transport,
+            channel == ChannelChoice::kUcx ? "ucx:tcp" : channel_choice_name(channel));
   // One copy out of the engine, one into it, none else; by the system where the channel sends from
   // blocks and receives into them.
   const bool by_system = channel == ChannelChoice::kTcp;
@@ -62,7 +64,12 @@ TEST_P(Push, EveryByteArrivesAndNoOther) {
   EXPECT_TRUE(p.released.until([&] { return p.session->report().end == End::kCommitted; }));
 }
 
-const auto kKinds = ::testing::Values(ChannelChoice::kLocal, ChannelChoice::kTcp);
+std::vector<ChannelChoice> kinds() {
+  std::vector<ChannelChoice> all = {ChannelChoice::kLocal, ChannelChoice::kTcp};
+  if (ucx::available()) all.push_back(ChannelChoice::kUcx);
+  return all;
+}
+const auto kKinds = ::testing::ValuesIn(kinds());
 
 INSTANTIATE_TEST_SUITE_P(
     Layouts, Push,
@@ -526,6 +533,16 @@ TEST_P(Session, ANodeThatStopsEndsItsHandoffsAndTellsThePeer) {
   EXPECT_EQ(p.released.seen(), 1);
   ASSERT_TRUE(d.wait(State::kFailed));
   EXPECT_TRUE(d.finish());
+}
+
+TEST(UcxNode, WhatUcxHasNotIsAnErrorThatSaysSo) {
+  KvEngine engine(KvShape{});
+  NodeConfig config = small_node(engine, ChannelChoice::kUcx);
+  config.ucx.transports = "dc_mlx5";
+  const auto node = Node::create(std::move(config));
+  ASSERT_FALSE(node.ok());
+  EXPECT_NE(node.status().message().find("channel ucx"), std::string::npos)
+      << node.status().message();
 }
 
 }  // namespace

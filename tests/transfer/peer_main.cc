@@ -3,6 +3,7 @@
 //   transfer_test_peer control HOST:PORT             connects to that node and lives
 //   transfer_test_peer local SOCKET NONCE INCARNATION   opens a local channel to that node, as
 //                                                    incarnation 99, and keeps what it is shown
+//   transfer_test_peer ucx PORT NONCE INCARNATION    opens a ucx channel, and the rest as above
 // It ends when its parent does.
 #include <signal.h>
 #include <sys/prctl.h>
@@ -16,6 +17,7 @@
 #include "transfer/base/metrics.h"
 #include "transfer/control/control_plane.h"
 #include "transfer/local/local_endpoint.h"
+#include "transfer/ucx/ucx_endpoint.h"
 
 namespace baton {
 namespace {
@@ -89,6 +91,29 @@ int local_peer(const char* socket, const char* nonce, const char* incarnation) {
   return 0;
 }
 
+int ucx_peer(const char* port, const char* nonce, const char* incarnation) {
+  boost::asio::io_context io;
+  ucx::UcxConfig config;
+  config.devices = "lo";
+  config.max_unconsumed_bytes = 64u << 20;
+  auto endpoint = ucx::UcxEndpoint::create(io, config, "127.0.0.1", {.self = {99}, .nonce = 1},
+                                           ChannelMemory::create(io, nullptr, nullptr));
+  if (!endpoint.ok()) return 1;
+  protocol::Hello hello;
+  hello.node = "127.0.0.1:1";
+  hello.ucx_address = port;
+  hello.channel_nonce = std::strtoull(nonce, nullptr, 10);
+  hello.incarnation.value = std::strtoull(incarnation, nullptr, 10);
+  Keeper keeper;
+  std::unique_ptr<Channel> channel;
+  (*endpoint)->open(hello, true, keeper, [&](Result<std::unique_ptr<Channel>> opened) {
+    if (!opened.ok()) std::exit(1);
+    channel = std::move(*opened);
+  });
+  io.run();
+  return 0;
+}
+
 }  // namespace
 }  // namespace baton
 
@@ -97,5 +122,6 @@ int main(int argc, char** argv) {
   const std::string mode = argc > 1 ? argv[1] : "";
   if (mode == "control" && argc == 3) return baton::control_peer(argv[2]);
   if (mode == "local" && argc == 5) return baton::local_peer(argv[2], argv[3], argv[4]);
+  if (mode == "ucx" && argc == 5) return baton::ucx_peer(argv[2], argv[3], argv[4]);
   return 2;
 }

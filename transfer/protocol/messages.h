@@ -40,7 +40,7 @@ struct Hello {
   std::string local_socket;    // abstract Unix socket of the local channel, without the leading NUL
   uint64_t channel_nonce = 0;  // whoever opens a channel to the sender shows this number
   uint16_t tcp_port = 0;       // of the tcp channel, at the host of `node`; 0: none
-  std::string ucx_address;     // of the UCX worker (bytes); empty: none
+  std::string ucx_address;     // of the ucx channel: its port, at the host of `node`; empty: none
   std::string ucx_transports;  // what it would use between hosts, as UCX names it: "rc_mlx5,tcp"
   bool has_token = false;      // then AUTH follows, from both sides
   std::array<uint8_t, 32> challenge{};  // random, of this connection alone
