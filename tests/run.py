@@ -19,7 +19,7 @@ import model_file  # noqa: E402
 
 BUILD_FOLDERS = {"release": "build", "asan": "build-asan", "tsan": "build-tsan"}
 # The channels over which the end-to-end tests run. Each channel's own tests run in every preset.
-CHANNELS = {"release": ["local", "tcp"], "asan": ["tcp"], "tsan": ["local"]}
+CHANNELS = {"release": ["local", "tcp", "ucx"], "asan": ["tcp"], "tsan": ["local"]}
 # A hung test is ended by its own limit long before these.
 CTEST_LIMIT_S = 900
 PYTEST_LIMIT_S = 900
