@@ -8,7 +8,7 @@
 #include <array>
 #include <cstdarg>
 #include <mutex>
-#include <regex>
+#include <sstream>
 
 #include "transfer/base/log.h"
 
@@ -107,12 +107,15 @@ bool is_rdma(const std::string& transport) {
 
 UcpContext::UcpContext(ucp_context_h context) : context_(context) {
   // "#      resource 0  :  md 0  dev 0  flags -- tcp/lo"
-  const std::string text = printed([&](FILE* to) { ucp_context_print_info(context, to); });
-  static const std::regex resource(R"(resource\s+\d+\s*:.*\s([a-z0-9_]+)/\S+)");
-  for (std::sregex_iterator it(text.begin(), text.end(), resource), end; it != end; ++it) {
-    const std::string name = (*it)[1];
+  std::istringstream text(printed([&](FILE* to) { ucp_context_print_info(context, to); }));
+  for (std::string line; std::getline(text, line);) {
+    if (line.find(" resource ") == std::string::npos) continue;
+    const size_t word = line.find_last_of(' ', line.find_last_not_of(' '));
+    const size_t slash = line.find('/', word);
+    if (word == std::string::npos || slash == std::string::npos) continue;
+    std::string name = line.substr(word + 1, slash - word - 1);
     if (std::find(transports_.begin(), transports_.end(), name) == transports_.end())
-      transports_.push_back(name);
+      transports_.push_back(std::move(name));
   }
 }
 

@@ -1,7 +1,7 @@
 #include "transfer/ucx/ucp_ep.h"
 
 #include <array>
-#include <regex>
+#include <sstream>
 
 namespace baton::ucx {
 namespace {
@@ -28,10 +28,16 @@ std::vector<std::string> lanes(ucp_ep_h ep) {
     out.emplace_back(entries[i].transport_name);
 #else
   // "#   lane[0]:  0:tcp/lo.0 md[0]   -> md[0]/tcp/sysdev[255] am am_bw#0 keepalive wireup"
-  const std::string text = printed([&](FILE* to) { ucp_ep_print_info(ep, to); });
-  static const std::regex lane(R"(lane\[\d+\]:\s+\d+:([a-z0-9_]+)/)");
-  for (std::sregex_iterator it(text.begin(), text.end(), lane), end; it != end; ++it)
-    out.push_back((*it)[1]);
+  std::istringstream text(printed([&](FILE* to) { ucp_ep_print_info(ep, to); }));
+  for (std::string line; std::getline(text, line);) {
+    const size_t lane = line.find("lane[");
+    if (lane == std::string::npos) continue;
+    const size_t index = line.find(':', lane);  // the lane's; then that of its transport
+    const size_t name = index == std::string::npos ? index : line.find(':', index + 1);
+    const size_t slash = line.find('/', lane);
+    if (name < slash && slash != std::string::npos)
+      out.push_back(line.substr(name + 1, slash - name - 1));
+  }
 #endif
   return out;
 }
