@@ -149,6 +149,14 @@ Result<std::unique_ptr<ChannelEndpoint>> Node::Impl::open_ucx(ChannelIdentity id
     return std::unique_ptr<ChannelEndpoint>();
   }
   if (!endpoint.ok()) return endpoint.status();
+  // With TCP alone UCX picks one of the host's interfaces, which may not be the one that the peer
+  // can reach: ours is known.
+  if (const auto interface = interface_of(config.listen.host);
+      interface && ucx.devices.empty() && !(*endpoint)->has_rdma()) {
+    ucx.devices = *interface;
+    endpoint = ucx::UcxEndpoint::create(core_.io, ucx, config.listen.host, identity, memory_);
+    if (!endpoint.ok()) return endpoint.status();
+  }
   return std::unique_ptr<ChannelEndpoint>(std::move(endpoint).value());
 }
 

@@ -13,8 +13,8 @@ TEST(HostPort, ParsesNamesAndBothFamilies) {
 }
 
 TEST(HostPort, RefusesAndNamesTheValue) {
-  for (const char* text : {"", "host", ":1", "host:", "host:65536", "host:-1", "host:1x", "::1:7001",
-                           "[::1", "[::1]7001"}) {
+  for (const char* text : {"", "host", ":1", "host:", "host:65536", "host:-1", "host:1x",
+                           "::1:7001", "[::1", "[::1]7001"}) {
     const auto result = HostPort::parse(text);
     ASSERT_FALSE(result.ok()) << text;
     EXPECT_EQ(result.status().code(), Code::kInvalidArgument);
@@ -36,6 +36,12 @@ TEST(NodeAddress, IsAListOfRanks) {
   EXPECT_EQ(ranks->size(), 2u);
   EXPECT_EQ((*ranks)[1], (HostPort{"::1", 2}));
   EXPECT_FALSE(parse_node_address("a:1,").ok());
+}
+
+TEST(Interface, IsTheOneThatHasTheAddress) {
+  EXPECT_EQ(interface_of("127.0.0.1"), "lo");
+  EXPECT_EQ(interface_of("192.0.2.77"), std::nullopt);
+  EXPECT_EQ(interface_of("localhost"), std::nullopt);
 }
 
 }  // namespace

@@ -22,8 +22,9 @@ from client import Api
 BUILD = Path(os.environ.get("BATON_BUILD", Path(__file__).resolve().parents[2] / "build"))
 PRESET = os.environ.get("BATON_PRESET", "release")
 SANITIZED = PRESET != "release"
-# Over which channel handoffs must have gone: what answers and metrics call it.
+# The channel that is asked for, and what answers and metrics must call what was used.
 CHANNEL = os.environ.get("BATON_CHANNEL", "local")
+TRANSPORT = {"ucx": "ucx:tcp"}.get(CHANNEL, CHANNEL)
 
 # A model of two megabytes whose answers depend on every token of the prompt; smaller under
 # sanitizers. Its tokens are bytes and a few special ones.

@@ -1,6 +1,6 @@
 """What makes equal tokens mean something: that the prompt's KV did cross, and how."""
 
-from baton import CHANNEL, KV_BYTES_PER_TOKEN
+from baton import TRANSPORT, KV_BYTES_PER_TOKEN
 
 
 def assert_handed_off(answer, expected_tokens, prompt_tokens, crossed_tokens=None, computed=1):
@@ -11,7 +11,7 @@ def assert_handed_off(answer, expected_tokens, prompt_tokens, crossed_tokens=Non
     assert answer.usage["prompt_tokens"] == prompt_tokens
     assert answer.usage["completion_tokens"] == len(expected_tokens)
     assert answer.handoff["end"] == "committed"
-    assert answer.handoff["transport"] == (CHANNEL if crossed_tokens else None)
+    assert answer.handoff["transport"] == (TRANSPORT if crossed_tokens else None)
     assert answer.handoff["prompt_tokens_computed"] == computed
     assert answer.handoff["bytes"] == crossed_tokens * KV_BYTES_PER_TOKEN
 
@@ -28,7 +28,7 @@ def assert_counted(decoders, handoffs, prompt_tokens_computed, crossed_tokens):
     """The decoders' counters, which know nothing of single answers, say the same."""
     metrics = [decoder.metrics() for decoder in decoders]
     count = lambda name, **labels: sum(each.value(name, **labels) for each in metrics)
-    assert count("baton_handoffs_total", end="committed", channel=CHANNEL) == handoffs
+    assert count("baton_handoffs_total", end="committed", channel=TRANSPORT) == handoffs
     assert count("baton_handoffs_total") == handoffs
     assert count("baton_prompt_tokens_computed_total") == prompt_tokens_computed
     assert count("baton_handoff_bytes_total") == crossed_tokens * KV_BYTES_PER_TOKEN

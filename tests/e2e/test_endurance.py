@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from baton import CHANNEL, SANITIZED, prompt_of, scaled
+from baton import TRANSPORT, SANITIZED, prompt_of, scaled
 from client import split_address
 from legs import Legs
 
@@ -37,7 +37,7 @@ class Client:
             assert response.status == 200, answer
         baton = answer["kv_transfer_params"]["baton"]
         assert (baton["end"], baton["transport"], baton["prompt_tokens_computed"]) == (
-            "committed", CHANNEL, 1), baton
+            "committed", TRANSPORT, 1), baton
 
 
 def run(prefiller, decoder, first, last):

@@ -1,6 +1,6 @@
 """The metrics that others call by name: those names, with those labels, counting what happened."""
 
-from baton import CHANNEL, KV_BYTES_PER_TOKEN, prompt_of
+from baton import TRANSPORT, KV_BYTES_PER_TOKEN, prompt_of
 from handed_off import assert_handed_off
 
 ENDS = {"committed", "refused", "cancelled", "expired", "failed"}
@@ -44,11 +44,11 @@ def test_names_and_labels_are_the_contracts(baton, alone):
     cluster.wait_idle()
     for engine in cluster.engines:
         metrics = engine.metrics()
-        channels = {"none", CHANNEL}
+        channels = {"none", TRANSPORT}
         assert shown(metrics) == {
             **CONTRACT, "baton_handoffs_total": {"end": ENDS, "channel": channels}}
         assert metrics.value("baton_handoffs_total") == 1
-        assert metrics.value("baton_handoffs_total", end="committed", channel=CHANNEL) == 1
+        assert metrics.value("baton_handoffs_total", end="committed", channel=TRANSPORT) == 1
         assert metrics.value("baton_handoff_bytes_total") == 200 * KV_BYTES_PER_TOKEN
         assert metrics.value("baton_checksum_failures_total") == 0
     sender, receiver = cluster.prefiller.metrics(), cluster.decoder.metrics()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from baton import BUILD, CHANNEL, MODEL, scaled, wait_for
+from baton import BUILD, CHANNEL, MODEL, TRANSPORT, scaled, wait_for
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 sys.path.append(str(EXAMPLES))
@@ -73,12 +73,12 @@ def test_all_tokens_equal(start, prefillers, decoders):
     driver = start("--prefillers", str(prefillers), "--decoders", str(decoders))
     assert driver.wait(scaled(60)) == 0, driver.said()
     said = driver.said()
-    rows = re.findall(r"^(.*\S) +(\d+) +(\d+) +(\d+\.\d\d) +(\w+) .* (\d+)/(\d+)$", said, re.MULTILINE)
+    rows = re.findall(r"^(.*\S) +(\d+) +(\d+) +(\d+\.\d\d) +([\w:]+) .* (\d+)/(\d+)$", said, re.MULTILINE)
     names = [batch.name for batch in sum(quickstart.requests(quickstart.PROMPTS), [])]
     assert [row[0].strip() for row in rows] == names
     for _, prompt_tokens, computed, megabytes, transport, equal, tokens in rows:
         assert int(prompt_tokens) > 1 and float(megabytes) > 0
-        assert (computed, transport) == ("1", CHANNEL)
+        assert (computed, transport) == ("1", TRANSPORT)
         assert equal == tokens
     assert f"{len(names)} of {len(names)} prompts" in said
 

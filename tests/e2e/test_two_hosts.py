@@ -61,7 +61,7 @@ def engine_on(baton, host, role, family="ipv4", **flags):
     with host.entered():
         return baton.engine(role, env=ENV, **{
             "listen": f"{host.desk}:0", "node_http": f"{host.desk}:0",
-            "node": node_address(host, family), **flags})
+            "node": node_address(host, family), "channel": "auto", **flags})
 
 
 def apart(baton, network, family="ipv4", prefill=None, decode=None, router=None, **common):

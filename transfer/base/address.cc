@@ -1,8 +1,11 @@
 #include "transfer/base/address.h"
 
 #include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <netinet/in.h>
 
 #include <charconv>
+#include <memory>
 
 namespace baton {
 
@@ -42,6 +45,26 @@ bool HostPort::is_loopback() const {
   // By the address: "127.example.org" may be anywhere.
   const bool numeric = ::inet_pton(AF_INET, host.c_str(), &v4) == 1;
   return host == "localhost" || host == "::1" || (numeric && ntohl(v4.s_addr) >> 24 == 127);
+}
+
+std::optional<std::string> interface_of(const std::string& host) {
+  ifaddrs* list = nullptr;
+  if (::getifaddrs(&list) != 0) return std::nullopt;
+  const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> owner(list, ::freeifaddrs);
+  for (const ifaddrs* each = list; each != nullptr; each = each->ifa_next) {
+    if (each->ifa_addr == nullptr) continue;
+    const bool v6 = each->ifa_addr->sa_family == AF_INET6;
+    if (!v6 && each->ifa_addr->sa_family != AF_INET) continue;
+    const void* address =
+        v6 ? static_cast<const void*>(
+                 &reinterpret_cast<const sockaddr_in6*>(each->ifa_addr)->sin6_addr)
+           : &reinterpret_cast<const sockaddr_in*>(each->ifa_addr)->sin_addr;
+    char text[INET6_ADDRSTRLEN];
+    if (::inet_ntop(each->ifa_addr->sa_family, address, text, sizeof text) != nullptr &&
+        host == text)
+      return each->ifa_name;
+  }
+  return std::nullopt;
 }
 
 Result<std::vector<HostPort>> parse_node_address(std::string_view text) {

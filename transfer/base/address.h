@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,10 @@ struct HostPort {
   // Whether the host is a loopback address or "localhost".
   bool is_loopback() const;
 };
+
+// The network interface of this host that has this address ("eth0"); nothing where none has, or
+// where `host` is a name.
+std::optional<std::string> interface_of(const std::string& host);
 
 // "host:port[,host:port…]": a node's address, one per rank.
 Result<std::vector<HostPort>> parse_node_address(std::string_view text);
