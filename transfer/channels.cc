@@ -9,15 +9,19 @@ namespace {
 
 using OpenDone = ChannelEndpoint::OpenDone;
 
+}  // namespace
+
 // One opening. The dialling side tries one kind after the other; the other side waits for all at
 // once and takes the first that comes.
-struct Opening : std::enable_shared_from_this<Opening> {
+struct Channels::Opening : std::enable_shared_from_this<Opening> {
   protocol::Hello peer;
   bool dial = false;
   ChannelEvents* events = nullptr;
-  OpenDone done;                       // null once called
-  std::deque<ChannelEndpoint*> kinds;  // not tried yet
+  OpenDone done;  // null once called
+  std::vector<ChannelEndpoint*> all;
+  std::deque<ChannelEndpoint*> kinds;  // of these, not tried yet
   size_t pending = 0;
+  bool given_up = false;
   std::string failures;
 
   void try_next() {
@@ -32,17 +36,19 @@ struct Opening : std::enable_shared_from_this<Opening> {
   void opened(const ChannelEndpoint& kind, Result<std::unique_ptr<Channel>> channel) {
     --pending;
     if (!done) return;  // another kind came first; this one goes, unheard
-    if (channel.ok()) return std::exchange(done, nullptr)(std::move(channel));
+    if (channel.ok()) {
+      // The others wait no longer: what came later would be taken for the next opening's.
+      for (ChannelEndpoint* other : all)
+        if (other != &kind) other->give_up(*events);
+      return std::exchange(done, nullptr)(std::move(channel));
+    }
     log::debug("channel not opened peer={} kind={} why=\"{}\"", peer.node, kind.name(),
                channel.status().message());
     failures += (failures.empty() ? "" : "; ") + channel.status().message();
-    const bool given_up = channel.status().code() == Code::kCancelled;
     if (!kinds.empty() && !given_up) return try_next();
     if (pending == 0) std::exchange(done, nullptr)(Status(channel.status().code(), failures));
   }
 };
-
-}  // namespace
 
 Result<ChannelChoice> parse_channel_choice(std::string_view text) {
   for (const ChannelChoice choice :
@@ -81,18 +87,24 @@ void Channels::open(const protocol::Hello& peer, bool dial, ChannelEvents& event
   opening->dial = dial;
   opening->events = &events;
   opening->done = std::move(done);
+  std::erase_if(openings_, [](const auto& weak) { return weak.expired(); });
+  openings_.push_back(opening);
   for (const auto& endpoint : endpoints_)
     if (endpoint->offered(peer)) opening->kinds.push_back(endpoint.get());
   if (opening->kinds.empty()) {
     // Asked all the same: its error says what the peer lacks.
     opening->kinds.push_back(endpoints_.front().get());
   }
+  opening->all.assign(opening->kinds.begin(), opening->kinds.end());
   do {
     opening->try_next();
   } while (!dial && !opening->kinds.empty());
 }
 
 void Channels::give_up(const ChannelEvents& events) {
+  for (const auto& weak : openings_)
+    if (const auto opening = weak.lock(); opening && opening->events == &events)
+      opening->given_up = true;
   for (const auto& endpoint : endpoints_) endpoint->give_up(events);
 }
 

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <functional>
+#include <list>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -45,8 +46,11 @@ class Channels {
   void stop();
 
  private:
+  struct Opening;
+
   const ChannelIdentity identity_;
   const std::vector<std::unique_ptr<ChannelEndpoint>> endpoints_;
+  std::list<std::weak_ptr<Opening>> openings_;
 };
 
 }  // namespace baton

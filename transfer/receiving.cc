@@ -96,6 +96,15 @@ std::variant<ChannelEvents::Otherwise, SegmentPlace> Receiving::place(const Segm
     const protocol::SegmentId id = machine_.segments().id(header.segment);
     const SegmentPlace place{target(id), machine_.offer()->groups[id.group].order,
                              NodeCore::seed(chunk_id(id.chunk), id.layer, header.bytes)};
+    // Before any memory is lent for it.
+    if (header.bytes != machine_.segments().bytes(header.segment)) {
+      core_.node_metrics.segment_dropped("size");
+      return Otherwise::kDrop;
+    }
+    if (machine_.present(header.segment)) {
+      core_.node_metrics.segment_dropped("duplicate");
+      return Otherwise::kDrop;
+    }
     // What the engine holds in part is verified whole and written in part: that takes a copy.
     if (first_wanted_token(id.chunk) != 0 || !in_long_runs(place.blocks, place.order))
       return Otherwise::kStage;

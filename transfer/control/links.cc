@@ -136,7 +136,11 @@ void Plane::on_auth(const LinkPtr& link, const protocol::Auth& auth) {
 // The peer is who it says it is, as far as this node asks for that.
 void Plane::recognise(const LinkPtr& link) {
   const Hello& theirs = link->theirs;
-  if (const auto key = link->connection->exported_key()) link->session = *key;
+  const auto key = link->connection->exported_key();
+  if (key) link->session = *key;
+  // Channels prove themselves with it.
+  if (tls_ && !key)
+    return link->connection->close(Status(Code::kInternal, "no key of the TLS session to be had"));
   if (lives_.judge(theirs.node, theirs.incarnation) == Lives::Verdict::kOver) {
     return refuse(link, {.reason = RefuseReason::kIncarnation,
                          .text = "incarnation " + std::to_string(theirs.incarnation.value) +

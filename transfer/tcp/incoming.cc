@@ -107,13 +107,17 @@ Status Incoming::take_control() {
   in_payload_ = true;
   auto where = events_.place(header_);
   if (auto* place = std::get_if<SegmentPlace>(&where)) {
-    kind_ = Kind::kInPlace;
     Runs runs(*place);
     const uint64_t bytes = runs.bytes();
-    if (bytes != header_.bytes)
-      return Status(Code::kInternal, "tcp channel: a place of " + std::to_string(bytes) +
-                                         " bytes for a segment of " +
-                                         std::to_string(header_.bytes));
+    if (bytes != header_.bytes) {
+      const Status why(Code::kInternal, "tcp channel: a place of " + std::to_string(bytes) +
+                                            " bytes for a segment of " +
+                                            std::to_string(header_.bytes));
+      kind_ = Kind::kDropped;
+      events_.on_placed(header_, why);
+      return why;
+    }
+    kind_ = Kind::kInPlace;
     in_place_.emplace(InPlace{std::move(runs), {}, {}, ChecksumPass(place->seed, bytes)});
     return ok_status();
   }

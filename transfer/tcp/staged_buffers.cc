@@ -19,7 +19,7 @@ std::shared_ptr<StagedBuffers::Buffer> StagedBuffers::take(size_t bytes) {
   return {buffer.release(), [state = state_](Buffer* back) {
             std::unique_ptr<Buffer> buffer(back);
             state->lent -= buffer->bytes().size();
-            state->spare = std::move(buffer);
+            if (buffer->bytes().size() <= state->max_bytes) state->spare = std::move(buffer);
             if (std::exchange(state->missed, false) && state->on_free) state->on_free();
           }};
 }

@@ -114,17 +114,18 @@ void ChannelCore::wake(Lane& lane) {
 void ChannelCore::write(Lane& lane) {
   auto finished = std::exchange(finished_, {});
   const Result<Pass> pass = lane.out.write(lane.socket.native_handle(), kTurnBytes, finished);
-  lane.writing = false;
   if (!pass.ok()) close(pass.status());
+  // `writing` stays while these run: what they queue goes on below, not in a second chain of
+  // passes.
   for (const auto& done : finished) done(ok_status());
   finished.clear();
   finished_ = std::move(finished);  // keeps its memory
   if (closed_) return;
   if (*pass == Pass::kBlocked) {
-    lane.writing = true;
     wait_writable(lane);
-  } else if (*pass == Pass::kSpent) {
-    wake(lane);
+  } else {
+    lane.writing = false;
+    if (lane.out.segments() != 0) wake(lane);
   }
   if (waits_for_lane_ && lane.out.segments() < config_.queued_segments && events_ != nullptr) {
     waits_for_lane_ = false;

@@ -66,8 +66,10 @@ class ChannelCore : public std::enable_shared_from_this<ChannelCore> {
   const TcpConfig config_;
   const ChannelMemory memory_;
   ChannelEvents* events_;  // null once abandoned
-  StagedBuffers buffers_;
+  // Before the buffers: a lane that goes with half a segment gives its buffer back, and nobody is
+  // to be woken for it then.
   std::vector<std::unique_ptr<Lane>> lanes_;
+  StagedBuffers buffers_;
   std::vector<Channel::PublishDone> finished_;
   bool waits_for_lane_ = false;
   bool waits_for_memory_ = false;

@@ -22,7 +22,7 @@ uint32_t flags_for(const std::string& transport) {
 
 ChannelCore::ChannelCore(boost::asio::io_context& io, const ChannelSetup& setup,
                          std::shared_ptr<UcpEp> ep, uint64_t peer_token,
-                         uint64_t peer_max_unconsumed, ChannelEvents& events)
+                         uint64_t peer_max_unconsumed, bool dialled, ChannelEvents& events)
     : setup_(setup),
       ep_(std::move(ep)),
       peer_token_(peer_token),
@@ -31,7 +31,8 @@ ChannelCore::ChannelCore(boost::asio::io_context& io, const ChannelSetup& setup,
       send_flags_(flags_for(ep_->transport())),
       events_(&events),
       incoming_(setup.max_unconsumed),
-      close_deadline_(io) {}
+      close_deadline_(io),
+      peer_is_ready_(dialled) {}
 
 // --- sending
 
@@ -46,6 +47,7 @@ Status ChannelCore::check_size(size_t bytes) const {
 
 // One segment always may, however large.
 bool ChannelCore::has_room(size_t bytes) const {
+  if (!peer_is_ready_) return false;
   const bool sends = sending_bytes_ == 0 || sending_bytes_ + bytes <= setup_.max_sending_bytes;
   return sends && charged_total_ - consumed_total_ + charge(bytes) <= peer_max_unconsumed_;
 }
@@ -178,7 +180,9 @@ void ChannelCore::room_again() {
 
 void ChannelCore::on_consumed(const Consumed& consumed) {
   ep_->worker()->later([self = shared_from_this(), total = consumed.total] {
-    if (self->closed_ || total <= self->consumed_total_) return;
+    if (self->closed_) return;
+    const bool ready = !std::exchange(self->peer_is_ready_, true);
+    if (total < self->consumed_total_ || (total == self->consumed_total_ && !ready)) return;
     if (total > self->charged_total_)
       return self->close(Status(Code::kProtocol, "ucx channel: the peer consumed " +
                                                      std::to_string(total) + " bytes of " +

@@ -38,8 +38,12 @@ class ChannelCore : public std::enable_shared_from_this<ChannelCore> {
  public:
   // `ep` leads to the peer, which takes `peer_max_unconsumed` charged bytes and wants to see
   // `peer_token`.
+  // `dialled`: the peer knows the channel already. Else nothing is sent before the peer has told
+  // its first CONSUMED: a piece that overtook the answer to its greeting would find no channel
+  // there.
   ChannelCore(boost::asio::io_context& io, const ChannelSetup& setup, std::shared_ptr<UcpEp> ep,
-              uint64_t peer_token, uint64_t peer_max_unconsumed, ChannelEvents& events);
+              uint64_t peer_token, uint64_t peer_max_unconsumed, bool dialled,
+              ChannelEvents& events);
 
   const std::string& transport() const { return transport_; }
   Result<std::optional<Staging>> acquire(size_t bytes);
@@ -50,6 +54,8 @@ class ChannelCore : public std::enable_shared_from_this<ChannelCore> {
   void close(Status why);
   // The owner's handle is gone: close without telling it.
   void abandon();
+  // Tells the peer how much was consumed: the dialling side at once, so that the peer may send.
+  void tell_consumed();
   bool is_quiet() const { return closed_ && ep_->is_quiet(); }
 
   // --- from the worker, inside UCX
@@ -85,7 +91,6 @@ class ChannelCore : public std::enable_shared_from_this<ChannelCore> {
   void show(const std::shared_ptr<PartialSegment>& segment, std::span<const std::byte> bytes,
             std::shared_ptr<void> holder);
   void consumed_here(uint64_t bytes);
-  void tell_consumed();
   void broken(Status why);
   void finish();
 
@@ -109,6 +114,7 @@ class ChannelCore : public std::enable_shared_from_this<ChannelCore> {
 
   Status why_;
   boost::asio::steady_timer close_deadline_;
+  bool peer_is_ready_;
   bool waits_for_memory_ = false;
   bool waits_for_room_ = false;
   bool closed_ = false;

@@ -384,10 +384,12 @@ void Endpoint::complete(const OpeningPtr& opening, std::shared_ptr<UcpEp> ep,
                         const Greeting& theirs) {
   openings_.remove(opening);
   opening->deadline.cancel();
-  const auto core = std::make_shared<ChannelCore>(io_, setup_, std::move(ep), theirs.token,
-                                                  theirs.max_unconsumed, opening->events);
+  const auto core =
+      std::make_shared<ChannelCore>(io_, setup_, std::move(ep), theirs.token, theirs.max_unconsumed,
+                                    opening->dials, opening->events);
   std::erase_if(channels_, [](const auto& channel) { return channel.second.expired(); });
   channels_.emplace(opening->token, core);
+  if (opening->dials) core->tell_consumed();
   // Not inside open(). What arrives before is posted after this.
   worker_->later(
       [done = std::exchange(opening->done, nullptr), core] { done(make_channel(core)); });
