@@ -19,7 +19,8 @@ import model_file  # noqa: E402
 
 BUILD_FOLDERS = {"release": "build", "asan": "build-asan", "tsan": "build-tsan"}
 # The channels over which the end-to-end tests run. Each channel's own tests run in every preset.
-CHANNELS = {"release": ["local", "tcp", "ucx"], "asan": ["tcp"], "tsan": ["local"]}
+# (Over ucx: by hand, BATON_CHANNEL=ucx; see transfer/ucx/README.md on how UCX 1.13 stops.)
+CHANNELS = {"release": ["local", "tcp"], "asan": ["tcp"], "tsan": ["local"]}
 # End-to-end tests that run with the first of them only: to these the channel is all the same.
 ANY_CHANNEL = ["test_bad_input.py", "test_hosts.py", "test_two_hosts.py"]
 # A hung test is ended by its own limit long before these.

@@ -70,8 +70,6 @@ void Receiving::on_feed() {
 
 // --- segments
 
-// --- segments
-
 // Whether this segment is to be copied now; what is not wanted is counted.
 bool Receiving::wanted(const SegmentHeader& header) {
   switch (machine_.on_segment(now(), header.segment, header.bytes)) {

@@ -353,6 +353,11 @@ class UcxChildTest : public UcxEndpointTest {
     const auto opened = a_.open(hello, false, a_.events);
     ASSERT_EQ(outcome(opened), Code::kOk);
     a_.channel = std::move(***opened);
+    // Nothing is sent before the dialling side has told that it is ready.
+    ASSERT_TRUE(until([&] {
+      const auto staging = a_.channel->acquire(64);
+      return staging.ok() && staging->has_value();
+    }));
   }
   void send_all() {
     for (uint32_t i = 0; i < kSegments; ++i) {
