@@ -30,6 +30,7 @@ std::string label_of(std::string_view role, const Greeting& greeting) {
          std::to_string(greeting.answered);
 }
 
+constexpr auto kLastConnection = std::chrono::milliseconds(100);
 constexpr size_t kMaxGreeting = 256;  // accepted connections that no open() has taken yet
 
 // One side of open(): what was asked for, and when it is given up.
@@ -462,16 +463,21 @@ bool Endpoint::is_quiet() {
 void Endpoint::stop() {
   if (std::exchange(stopped_, true) || !worker_) return;
   const Status why(Code::kUnavailable, "this node is shutting down");
-  for (const ucp_conn_request_h request : std::exchange(requests_, {})) listener_->reject(request);
-  listener_.reset();
+  // A peer is about to dial: its connection is waited for, and refused. UCX 1.13 reads a listener's
+  // memory when a connection request comes after the listener's end.
+  const bool expected = std::any_of(openings_.begin(), openings_.end(),
+                                    [](const OpeningPtr& opening) { return !opening->dials; });
   while (!openings_.empty()) fail(OpeningPtr(openings_.front()), why);
   while (!accepted_.empty())
     turn_away(AcceptedPtr(accepted_.front()), "this node is shutting down");
   for (const auto& [token, weak] : channels_) {
     if (const auto channel = weak.lock()) channel->close(why);
   }
+  if (expected) worker_->drain([this] { return !requests_.empty(); }, kLastConnection);
   if (!worker_->drain([this] { return is_quiet(); }, config_.close_deadline))
     log::error("ucx did not give back all requests at shutdown; their memory is kept");
+  for (const ucp_conn_request_h request : std::exchange(requests_, {})) listener_->reject(request);
+  listener_.reset();
   worker_->stop();
 }
 
