@@ -37,10 +37,11 @@ struct Channels::Opening : std::enable_shared_from_this<Opening> {
     --pending;
     if (!done) return;  // another kind came first; this one goes, unheard
     if (channel.ok()) {
+      const OpenDone deliver = std::exchange(done, nullptr);
       // The others wait no longer: what came later would be taken for the next opening's.
       for (ChannelEndpoint* other : all)
         if (other != &kind) other->give_up(*events);
-      return std::exchange(done, nullptr)(std::move(channel));
+      return deliver(std::move(channel));
     }
     log::debug("channel not opened peer={} kind={} why=\"{}\"", peer.node, kind.name(),
                channel.status().message());
