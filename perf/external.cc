@@ -121,7 +121,7 @@ Result<double> iperf3_rate() {
   BATON_ASSIGN_OR_RETURN(
       const std::string text,
       between({"iperf3", "-s", "-1", "-p", port}, {"iperf3", "-c", "127.0.0.1", "-p", port, "-l",
-                                                   "4M", "-t", "2", "-C", "cubic", "-J"}));
+                                                   "1M", "-t", "2", "-C", "cubic", "-J"}));
   const auto json = nlohmann::json::parse(text, nullptr, false);
   const auto at = nlohmann::json::json_pointer("/end/sum_received/bits_per_second");
   if (!json.is_object() || !json.contains(at))
