@@ -8,7 +8,7 @@ namespace baton::bench {
 
 // Bytes a second. Errors: kNotFound where the program is not installed, kUnavailable with what it
 // said, kDeadlineExceeded.
-Result<double> iperf3_rate();        // one TCP stream, pieces of 4 MiB, cubic
+Result<double> iperf3_rate();        // one TCP stream, pieces of 1 MiB (its largest), cubic
 Result<double> ucx_perftest_rate();  // ucp_am_bw over tcp, 4 MiB, PEER error mode
 
 }  // namespace baton::bench

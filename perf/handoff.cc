@@ -1,5 +1,6 @@
 // How fast does one handoff bring its bytes into the receiving engine's blocks?
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 
 #include "perf/external.h"
@@ -38,15 +39,20 @@ Status write_timeline(Pair& pair, size_t first, const std::string& file) {
   return write_timeline_file(file, ours, theirs);
 }
 
-// How our own reference stands beside other people's programs.
-Status add_external(Line& line, const Spec& spec) {
+// How our own reference stands beside other people's programs. One that does not run is said to be
+// missing, and costs nobody the line.
+void add_external(Line& line, const Spec& spec) {
   const bool ucx = spec.channel == ChannelChoice::kUcx;
   const std::string name = ucx ? "ucx_perftest" : "iperf3";
-  BATON_ASSIGN_OR_RETURN(const double rate, ucx ? ucx_perftest_rate() : iperf3_rate());
-  line.also[name + "_GBps"] = rounded(rate / 1e9);
+  const Result<double> rate = ucx ? ucx_perftest_rate() : iperf3_rate();
+  if (!rate.ok()) {
+    std::fprintf(stderr, "baton-bench: %s\n", rate.status().to_string().c_str());
+    line.also[name + "_GBps"] = nullptr;
+    return;
+  }
+  line.also[name + "_GBps"] = rounded(rate.value() / 1e9);
   line.also["reference_of_" + name] =
-      rounded(static_cast<double>(*line.bytes) / median(line.against) / rate);
-  return ok_status();
+      rounded(static_cast<double>(*line.bytes) / median(line.against) / rate.value());
 }
 
 Status answer_one(Run& run, const Options& options, Spec spec) {
@@ -76,8 +82,7 @@ Status answer_one(Run& run, const Options& options, Spec spec) {
             .blame = pair->usage.blame()};
   pair->usage.describe(line.also);
   if (series.size() > 2) add_also(line, ways[2].name, series[2]);
-  if (options.external && spec.channel != ChannelChoice::kLocal)
-    BATON_RETURN_IF_ERROR(add_external(line, spec));
+  if (options.external && spec.channel != ChannelChoice::kLocal) add_external(line, spec);
   if (spec.timeline) {
     // One more handoff, alone in the recording.
     const size_t first = pair->side().timeline()->events().size();

@@ -165,7 +165,8 @@ Result<Pair::Landed> Pair::finish(std::unique_ptr<Flight> flight) {
   usage.seconds += landed.seconds;
   usage.gather += stage(stages, flight->stages, "gather");
   usage.verify_scatter += stage(answer.at("stages"), flight->other_stages, "verify_scatter");
-  usage.offer += stage(answer.at("stages"), flight->other_stages, "offer");
+  // Handoffs of a batch wait for their engine side by side; copies go one after the other.
+  usage.offer += stage(answer.at("stages"), flight->other_stages, "offer") / flight->batch.count;
   usage.sender_cpu += cpu - flight->cpu;
   usage.receiver_cpu += answer.at("cpu").get<double>() - flight->other_cpu;
   return landed;
