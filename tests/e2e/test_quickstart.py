@@ -184,7 +184,7 @@ def test_what_pip_says_of_an_index_out_of_reach(said, unreachable):
 
 @needs_hosts
 def test_on_two_hosts(start):
-    driver = start("--hosts", "2", "--bandwidth", "1gbit")
+    driver = start("--hosts", "2", "--bandwidth", "1gbit", "--channel", "auto")
     assert driver.wait(scaled(60)) == 0, driver.said()
     said = driver.said()
     assert "prefilled on one host, decoded on another (network namespaces, 1gbit between" in said
@@ -195,7 +195,7 @@ def test_on_two_hosts(start):
 @needs_hosts
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_two_hosts_are_gone_afterwards(start, number):
-    driver = start("--hosts", "2", "--keep")
+    driver = start("--hosts", "2", "--keep", "--channel", "auto")
     wait_said(driver, "Ctrl-C stops everything")
     programs = programs_of(driver)
     assert len(programs) == 3
