@@ -1,5 +1,5 @@
-// What of a handoff goes to the channel, and from where: a slot, or the engine's blocks by way of
-// staging memory.
+// What of a handoff goes to the channel, and from where: a slot, the engine's blocks themselves, or
+// these by way of staging memory.
 #include "kernels/segment_plan.h"
 #include "transfer/base/log.h"
 #include "transfer/sending.h"
