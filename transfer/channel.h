@@ -123,6 +123,10 @@ class Channel {
   virtual Status publish(const SegmentHeader& header, SlotRef slot, size_t offset,
                          PublishDone done) = 0;
 
+  // Whether nothing more of this handoff can be taken now, though of another one it might
+  // (on_staging follows once that changes).
+  virtual bool full_for(const HandoffAttempt&) { return false; }
+
   // Whether send() may be called.
   virtual bool sends_blocks() const { return false; }
 

@@ -1,5 +1,7 @@
 #include "transfer/node.h"
 
+#include <sched.h>
+
 #include <boost/asio/post.hpp>
 #include <nlohmann/json.hpp>
 
@@ -138,6 +140,7 @@ Result<std::unique_ptr<ChannelEndpoint>> Node::Impl::open_ucx(ChannelIdentity id
   const NodeConfig& config = core_.config;
   const bool automatic = config.channel == ChannelChoice::kAuto;
   ucx::UcxConfig ucx = config.ucx;
+  ucx.spin = config.spin;
   if (ucx.devices.empty() && config.listen.is_loopback()) {
     if (automatic) return std::unique_ptr<ChannelEndpoint>();  // peers are on this host
     ucx.devices = "lo";
@@ -201,7 +204,7 @@ Status Node::Impl::start() {
   if (config.token.weak())
     log::warn("the token has fewer than {} characters: whoever overhears a connection can guess it",
               Token::kStrongBytes);
-  thread_ = std::thread([this] { core_.io.run(); });
+  thread_ = std::thread([this] { run(); });
   log::info(
       "node up address={} advertised={} authentication={} fingerprint_model={} chunk_tokens={} "
       "retained_slots={}",
@@ -210,6 +213,22 @@ Status Node::Impl::start() {
       config.fingerprint.model, config.chunk_tokens,
       core_.retained ? core_.retained->counts().total : 0);
   return ok_status();
+}
+
+// While handoffs are live the next event is mostly near, and to sleep and be woken costs both sides
+// more than to look for it for a while.
+void Node::Impl::run() {
+  const auto live = [this] { return !sendings_.empty() || !receivings_.empty(); };
+  while (core_.io.run_one() != 0) {
+    TimePoint worked_at = now();
+    while (live() && now() - worked_at < core_.config.spin) {
+      if (core_.io.poll() != 0) {
+        worked_at = now();
+      } else {
+        ::sched_yield();
+      }
+    }
+  }
 }
 
 // In this order: no new requests, every handoff ends and becomes quiet, the peers hear of it, the

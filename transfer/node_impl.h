@@ -63,6 +63,7 @@ class Node::Impl final : public control::PeerEvents, public SegmentOwner {
  private:
   explicit Impl(NodeConfig config);
   Status start();
+  void run();  // the progress thread
   Status reserve_memory();
   Status open_endpoints(ChannelIdentity identity);
   Result<std::unique_ptr<ChannelEndpoint>> open_ucx(ChannelIdentity identity);

@@ -53,8 +53,8 @@ class Sending : public std::enable_shared_from_this<Sending> {
   // --- for the link's pump
   // Where the channel takes a segment's bytes from; kStaging: where they are gathered to first.
   enum class Source : uint8_t { kSlot, kBlocks, kStaging };
-  // Of the next segment, where one is ready and within the window.
-  std::optional<Source> next_source(const Channel& channel) const;
+  // Of the next segment, where one is ready and within the window, and the channel may take it.
+  std::optional<Source> next_source(Channel& channel) const;
   uint64_t unacknowledged_bytes() const;
   // Publishes the next segment; false where the channel has no room for it now.
   bool publish_next(Channel& channel);

@@ -9,10 +9,10 @@ namespace baton {
 using protocol::Effects;
 using protocol::End;
 
-std::optional<Sending::Source> Sending::next_source(const Channel& channel) const {
+std::optional<Sending::Source> Sending::next_source(Channel& channel) const {
   if (!machine_ || end_) return std::nullopt;
   const std::optional<uint32_t> segment = machine_->next_segment();
-  if (!segment) return std::nullopt;
+  if (!segment || channel.full_for(request_.handoff)) return std::nullopt;
   return source_of(channel, *segment);
 }
 

@@ -9,8 +9,10 @@
 namespace baton::tcp {
 namespace {
 
-// What one system call takes: it is summed first, and must still be in the second cache then.
-constexpr uint64_t kPieceBytes = 256 << 10;
+// What one system call takes. Smaller ones leave the socket unlocked more often, and what comes in
+// then (acknowledgements) costs the receiver the time in which it would read; larger ones are
+// summed when they have left the second cache.
+constexpr uint64_t kPieceBytes = 1 << 20;
 constexpr size_t kMaxList = 512;  // entries of a list; the system's bound is 1,024
 
 alignas(64) constexpr std::array<std::byte, 64 << 10> kZeros{};
@@ -43,66 +45,82 @@ void Outgoing::push(Segment segment) {
   queue_.push_back(std::move(segment));
 }
 
-uint64_t Outgoing::prepare(Segment& segment, uint64_t budget) {
+bool Outgoing::holds(const HandoffAttempt& handoff) const {
+  return std::any_of(queue_.begin(), queue_.end(), [&](const Segment& segment) {
+    return segment.header.handoff == handoff && !segment.given_up;
+  });
+}
+
+uint64_t Outgoing::prepare(uint64_t most) {
   list_.clear();
   uint64_t prepared = 0;
   const auto append = [&](const std::byte* from, uint64_t bytes) {
     list_.push_back({const_cast<std::byte*>(from), bytes});
     prepared += bytes;
   };
-  if (segment.written < kHeaderBytes)
-    append(segment.head.data() + segment.written, kHeaderBytes - segment.written);
-  const uint64_t payload = segment.header.bytes;
-  const uint64_t sent = segment.written - std::min<uint64_t>(segment.written, kHeaderBytes);
-  uint64_t listed = std::min(sent, payload);  // of the payload, once this is written
-  if (const uint64_t piece = std::min({payload - listed, kPieceBytes, budget}); piece > 0) {
-    if (segment.given_up) {
-      append(kZeros.data(), std::min<uint64_t>(piece, kZeros.size()));
-      listed += std::min<uint64_t>(piece, kZeros.size());
-    } else {
-      if (segment.pass) {
-        // Whole stripes, so that none is put together from two passes.
-        const uint64_t end = (listed + piece + kStripeBytes - 1) / kStripeBytes * kStripeBytes;
-        segment.summed.sum(segment.runs, std::min(end, payload), *segment.pass);
-      }
-      const uint64_t taken = segment.next.list(segment.runs, piece, kMaxList, list_);
-      prepared += taken;
-      listed += taken;
+  for (Segment& segment : queue_) {
+    if ((most == 0 && !segment.all_but_trailer()) || list_.size() >= kMaxList) break;
+    if (segment.written < kHeaderBytes)
+      append(segment.head.data() + segment.written, kHeaderBytes - segment.written);
+    const uint64_t sent = segment.payload_written();
+    const uint64_t left = segment.header.bytes - sent;
+    uint64_t listed = std::min(left, most);
+    if (segment.given_up && listed > 0) {
+      listed = std::min<uint64_t>(listed, kZeros.size());
+      append(kZeros.data(), listed);
+    } else if (listed > 0) {
+      listed = segment.next.list(segment.runs, listed, kMaxList, list_);
+      prepared += listed;
     }
-  }
-  if (listed == payload) {
-    if (segment.given_up) {
-      segment.tail = encode(Trailer{{}, true});
-    } else if (segment.pass) {
-      segment.tail = encode(Trailer{segment.pass->finish(), false});
-      segment.pass.reset();
-    }
-    const uint64_t tail = sent - std::min(sent, payload);
+    most -= listed;
+    // Its trailer goes with what follows, once the payload has been read and summed.
+    if (listed < left || segment.pass) break;
+    const uint64_t tail =
+        segment.written - std::min<uint64_t>(segment.written, kHeaderBytes + segment.header.bytes);
     append(segment.tail.data() + tail, kTrailerBytes - tail);
   }
   return prepared;
 }
 
-void Outgoing::wrote(Segment& segment, uint64_t bytes, std::vector<Done>& finished) {
-  const auto payload_of = [&](uint64_t written) {
-    return std::min(written - std::min<uint64_t>(written, kHeaderBytes), segment.header.bytes);
-  };
-  const uint64_t before = payload_of(segment.written);
+void Outgoing::wrote(uint64_t bytes, std::vector<Done>& finished) {
+  while (bytes > 0) {
+    Segment& segment = queue_.front();
+    const uint64_t record = kHeaderBytes + segment.header.bytes + kTrailerBytes;
+    const uint64_t listed = segment.pass ? record - kTrailerBytes : record;
+    const uint64_t taken = std::min(bytes, listed - segment.written);
+    bytes -= taken;
+    advance(segment, taken, finished);
+    if (segment.written == record) queue_.pop_front();
+  }
+}
+
+void Outgoing::advance(Segment& segment, uint64_t bytes, std::vector<Done>& finished) {
+  const uint64_t before = segment.payload_written();
   segment.written += bytes;
-  const uint64_t payload = payload_of(segment.written) - before;
+  const uint64_t payload = segment.payload_written() - before;
   bytes_ -= payload;
   if (segment.given_up) return;
   segment.next.advance(segment.runs, payload);
-  if (before + payload < segment.header.bytes) return;
+  const uint64_t position = before + payload;
+  const bool whole = position == segment.header.bytes;
+  if (segment.pass) {
+    // Whole stripes, so that none is put together from two passes.
+    const uint64_t end = whole ? position : position / kStripeBytes * kStripeBytes;
+    segment.summed.sum(segment.runs, end, *segment.pass);
+  }
+  if (!whole) return;
+  if (segment.pass) segment.tail = encode(Trailer{segment.pass->finish(), false});
+  segment.pass.reset();
   segment.slot.reset();
   if (segment.done) finished.push_back(std::exchange(segment.done, nullptr));
 }
 
 Result<Pass> Outgoing::write(int socket, uint64_t budget, std::vector<Done>& finished) {
   while (!queue_.empty()) {
-    if (budget == 0) return Pass::kSpent;
-    Segment& segment = queue_.front();
-    const uint64_t prepared = prepare(segment, budget);
+    // A lone trailer is what a whole segment still waits for.
+    if (budget == 0 && !(queue_.size() == 1 && queue_.front().all_but_trailer()))
+      return Pass::kSpent;
+    const uint64_t prepared = prepare(std::min(budget, kPieceBytes));
     msghdr message{};
     message.msg_iov = list_.data();
     message.msg_iovlen = list_.size();
@@ -114,8 +132,7 @@ Result<Pass> Outgoing::write(int socket, uint64_t budget, std::vector<Done>& fin
                     errno);
     }
     const auto bytes = static_cast<uint64_t>(sent);
-    wrote(segment, bytes, finished);
-    if (segment.written == kHeaderBytes + segment.header.bytes + kTrailerBytes) queue_.pop_front();
+    wrote(bytes, finished);
     if (bytes < prepared) return Pass::kBlocked;
     budget -= std::min(budget, bytes);
   }
@@ -136,9 +153,9 @@ std::vector<Outgoing::Done> Outgoing::give_up(const HandoffAttempt* handoff) {
       continue;
     }
     // Whole payloads keep their trailer: it is known, and nothing is read for it any more.
-    const bool read_to_the_end = it->written >= kHeaderBytes + it->header.bytes;
-    if (!read_to_the_end) {
+    if (!it->all_but_trailer()) {
       it->given_up = true;
+      it->tail = encode(Trailer{{}, true});
       it->pass.reset();
       it->slot.reset();
       it->runs = Runs();

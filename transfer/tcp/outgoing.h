@@ -1,10 +1,11 @@
 // What leaves on one lane: segments one after the other, written piece by piece from where they
-// lie. The checksum of a segment in an engine's blocks is taken piece by piece just before the
-// system call reads them.
+// lie. The checksum of a segment in an engine's blocks is taken piece by piece just after the
+// system call has read them, when they are in the cache, and goes with the next call.
 //
 // Confined to one thread. Calls nobody: what is to be called is handed out.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -35,6 +36,7 @@ class Outgoing {
 
   size_t segments() const { return queue_.size(); }
   uint64_t bytes() const { return bytes_; }  // payload not written yet
+  bool holds(const HandoffAttempt& handoff) const;
 
   // Writes, at most about `budget` bytes. Appends to `finished` the `done` of every segment whose
   // source is no longer read. Errors: kUnavailable, the connection is of no use any more.
@@ -57,11 +59,17 @@ class Outgoing {
     Done done;
     uint64_t written = 0;  // of the whole record
     bool given_up = false;
+
+    uint64_t payload_written() const {
+      return std::min(written - std::min<uint64_t>(written, kHeaderBytes), header.bytes);
+    }
+    bool all_but_trailer() const { return written >= kHeaderBytes + header.bytes; }
   };
   void push(Segment segment);
-  // The next part of the front segment as iovecs; returns its bytes.
-  uint64_t prepare(Segment& segment, uint64_t budget);
-  void wrote(Segment& segment, uint64_t bytes, std::vector<Done>& finished);
+  // What comes next as iovecs, with at most so many bytes of payload; returns their bytes.
+  uint64_t prepare(uint64_t most);
+  void wrote(uint64_t bytes, std::vector<Done>& finished);
+  void advance(Segment& segment, uint64_t bytes, std::vector<Done>& finished);
 
   std::deque<Segment> queue_;
   uint64_t bytes_ = 0;

@@ -10,8 +10,10 @@ namespace {
 
 using boost::system::error_code;
 
-// After so many bytes other work of the thread has its turn.
-constexpr uint64_t kTurnBytes = 1 << 20;
+// After so many bytes other work of the thread has its turn: the other lanes, the peer's messages.
+// What is written in one call costs less.
+constexpr uint64_t kWriteTurnBytes = 1 << 20;
+constexpr uint64_t kReadTurnBytes = 256 << 10;
 
 Status closed_status() { return Status(Code::kUnavailable, "tcp channel: closed"); }
 
@@ -39,10 +41,17 @@ ChannelCore::Lane& ChannelCore::emptiest_lane() {
   return **std::min_element(lanes_.begin(), lanes_.end(), before);
 }
 
-ChannelCore::Lane* ChannelCore::free_lane() {
+ChannelCore::Lane* ChannelCore::free_lane(const HandoffAttempt* handoff) {
+  const auto holds = [&](const auto& lane) {
+    return handoff != nullptr && lane->out.holds(*handoff);
+  };
+  const auto taken = std::count_if(lanes_.begin(), lanes_.end(), holds);
+  // One is left for others.
+  const bool on_those_only = taken > 0 && static_cast<size_t>(taken) + 1 >= lanes_.size();
   Lane* best = nullptr;
   for (const auto& lane : lanes_) {
     if (lane->out.segments() >= config_.queued_segments) continue;
+    if (on_those_only && !holds(lane)) continue;
     if (best == nullptr || lane->out.bytes() < best->out.bytes()) best = lane.get();
   }
   if (best == nullptr) waits_for_lane_ = true;
@@ -63,7 +72,7 @@ Result<std::optional<Staging>> ChannelCore::acquire(size_t bytes) {
                                               " bytes, where a transit slot has " +
                                               std::to_string(most));
   }
-  if (free_lane() == nullptr) return std::optional<Staging>();
+  if (free_lane(nullptr) == nullptr) return std::optional<Staging>();
   std::optional<SlotRef> slot = memory_.transit->allocate();
   if (!slot) {
     wait_for_memory();
@@ -87,7 +96,7 @@ void ChannelCore::wait_for_memory() {
 Status ChannelCore::publish(const SegmentHeader& header, Source source, SlotRef slot,
                             std::span<std::byte> bytes, Channel::PublishDone done) {
   if (closed_) return closed_status();
-  Lane* lane = source == Source::kStaging ? &emptiest_lane() : free_lane();
+  Lane* lane = source == Source::kStaging ? &emptiest_lane() : free_lane(&header.handoff);
   if (lane == nullptr) return no_lane();
   lane->out.add(header, std::move(slot), bytes, std::move(done));
   wake(*lane);
@@ -97,7 +106,7 @@ Status ChannelCore::publish(const SegmentHeader& header, Source source, SlotRef 
 Status ChannelCore::send(const SegmentHeader& header, const SegmentPlace& place,
                          Channel::PublishDone done) {
   if (closed_) return closed_status();
-  Lane* lane = free_lane();
+  Lane* lane = free_lane(&header.handoff);
   if (lane == nullptr) return no_lane();
   lane->out.add(header, place, std::move(done));
   wake(*lane);
@@ -106,14 +115,18 @@ Status ChannelCore::send(const SegmentHeader& header, const SegmentPlace& place,
 
 void ChannelCore::wake(Lane& lane) {
   if (std::exchange(lane.writing, true)) return;
+  // Posted twice: what became ready during the last pass, a message of the peer's above all, has
+  // its turn before the next one.
   boost::asio::post(lane.socket.get_executor(), [self = shared_from_this(), &lane] {
-    if (!self->closed_) self->write(lane);
+    boost::asio::post(lane.socket.get_executor(), [self, &lane] {
+      if (!self->closed_) self->write(lane);
+    });
   });
 }
 
 void ChannelCore::write(Lane& lane) {
   auto finished = std::exchange(finished_, {});
-  const Result<Pass> pass = lane.out.write(lane.socket.native_handle(), kTurnBytes, finished);
+  const Result<Pass> pass = lane.out.write(lane.socket.native_handle(), kWriteTurnBytes, finished);
   if (!pass.ok()) close(pass.status());
   // `writing` stays while these run: what they queue goes on below, not in a second chain of
   // passes.
@@ -149,7 +162,7 @@ void ChannelCore::wait_readable(Lane& lane) {
 
 void ChannelCore::read(Lane& lane) {
   if (events_ == nullptr) return;
-  const Result<Pass> pass = lane.in.read(lane.socket.native_handle(), kTurnBytes);
+  const Result<Pass> pass = lane.in.read(lane.socket.native_handle(), kReadTurnBytes);
   if (!pass.ok()) return close(pass.status());
   if (closed_) return;
   if (*pass == Pass::kNoMemory) {
@@ -167,6 +180,10 @@ void ChannelCore::memory_is_back() {
     for (const auto& lane : self->lanes_)
       if (!self->closed_ && std::exchange(lane->out_of_memory, false)) self->read(*lane);
   });
+}
+
+bool ChannelCore::full_for(const HandoffAttempt& handoff) {
+  return !closed_ && free_lane(&handoff) == nullptr;
 }
 
 // --- ends
@@ -242,6 +259,7 @@ class TcpChannel final : public Channel {
     return core_->publish(header, ChannelCore::Source::kSlot, std::move(slot),
                           whole.subspan(offset, header.bytes), std::move(done));
   }
+  bool full_for(const HandoffAttempt& handoff) override { return core_->full_for(handoff); }
   bool sends_blocks() const override { return true; }
   Status send(const SegmentHeader& header, const SegmentPlace& place, PublishDone done) override {
     return core_->send(header, place, std::move(done));

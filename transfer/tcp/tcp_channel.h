@@ -33,6 +33,7 @@ class ChannelCore : public std::enable_shared_from_this<ChannelCore> {
   Status publish(const SegmentHeader& header, Source source, SlotRef slot,
                  std::span<std::byte> bytes, Channel::PublishDone done);
   Status send(const SegmentHeader& header, const SegmentPlace& place, Channel::PublishDone done);
+  bool full_for(const HandoffAttempt& handoff);
   void forget(const HandoffAttempt& handoff);
   void close(Status why);
   // The owner's handle is gone: close without telling it.
@@ -50,8 +51,9 @@ class ChannelCore : public std::enable_shared_from_this<ChannelCore> {
   };
 
   Lane& emptiest_lane();
-  // The lane for the next segment; null where all have as much as they may hold.
-  Lane* free_lane();
+  // The lane for the next segment, of that handoff or of any; null where each has as much as it may
+  // hold.
+  Lane* free_lane(const HandoffAttempt* handoff);
   Status no_lane();
   void wake(Lane& lane);
   void write(Lane& lane);
