@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import model_file
+from build_progress import run_build
 from processes import Helper, ProgramEnded, Programs, run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -203,11 +204,10 @@ def print_heading(columns, widths):
 def build():
     started = time.monotonic()
     print("== building (the first time takes minutes)", flush=True)
-    quiet = [] if sys.stdout.isatty() else ["--", "--quiet"]
     # NOTICE: whether there are CUDA kernels in it.
     configured = run(["cmake", "--preset", "release", "--log-level=NOTICE"], cwd=ROOT)
-    if configured != 0 or run(["cmake", "--build", "--preset", "release", "--target",
-                               "reference_engine", "baton-router", *quiet], cwd=ROOT) != 0:
+    if configured != 0 or run_build(["cmake", "--build", "--preset", "release", "--target",
+                                     "reference_engine", "baton-router"], cwd=ROOT) != 0:
         raise ProgramEnded("the build failed")
     print(f"== built in {time.monotonic() - started:.0f} s", flush=True)
     return ROOT / "build"

@@ -25,6 +25,9 @@ std::string reason_of(const http::CallEnd& end, int status, bool unhealthy) {
   return end.stage == http::CallStage::kConnecting ? "connect" : "lost";
 }
 
+// An engine's opinion of the request rather than of itself: passed on, no failure of its instance.
+bool refuses_request(int status) { return status >= 400 && status < 500 && status != 429; }
+
 // Whether it says something about the instance rather than about the request.
 bool instance_lost(const http::CallEnd& end) {
   return end.status.code() == Code::kUnavailable || (end.status.code() == Code::kDeadlineExceeded &&
@@ -141,24 +144,31 @@ void Dispatch::send_prefill() {
 void Dispatch::prefill_ended(const http::CallEnd& end, int status) {
   end_leg(prefill_);
   const bool done = end.status.ok() && status < 400;
-  prefill_state_ = done ? PrefillState::kDone : PrefillState::kFailed;
+  const bool refused = end.status.ok() && refuses_request(status);
+  prefill_state_ = done      ? PrefillState::kDone
+                   : refused ? PrefillState::kRefused
+                             : PrefillState::kFailed;
+  prefill_status_ = status;
   if (finished_) {
     wait_timer_.reset();
     return;
   }
   if (!done) {
     const std::string reason = reason_of(end, status, prefill_.unhealthy);
-    context_.metrics.count_failed_leg("prefill", reason);
     if (instance_lost(end)) {
       context_.registry.report_lost(*prefill_.instance, end.status.message());
     }
-    log::warn("prefill leg failed handoff={}/{} url={} reason={} error=\"{}\"",
-              handoff_.to_string(), attempt_,
-              context_.registry.config(*prefill_.instance).url.to_string(), reason,
-              end.status.message());
+    // Whether a refusal is a failure shows when the decoder has answered.
+    if (!refused) prefill_failed(reason, end.status.message());
     if (decode_.call && paired_) tell_decoder_node("the prefiller's request failed: " + reason);
   }
   if (waits_for_prefill_) send_retry();
+}
+
+void Dispatch::prefill_failed(const std::string& reason, const std::string& error) {
+  context_.metrics.count_failed_leg("prefill", reason);
+  log::warn("prefill leg failed handoff={}/{} url={} reason={} error=\"{}\"", handoff_.to_string(),
+            attempt_, context_.registry.config(*prefill_.instance).url.to_string(), reason, error);
 }
 
 void Dispatch::tell_decoder_node(const std::string& reason) {
@@ -225,7 +235,7 @@ void Dispatch::decode_ended(const http::CallEnd& end) {
   // The prefiller's offer would wait there for a request that is not coming.
   if (end.status.ok() && status >= 400 && paired_)
     tell_decoder_node("the decoder's request ended: " + std::to_string(status));
-  if (end.status.ok() && status < 500 && status != 429) {
+  if (end.status.ok() && (status < 400 || refuses_request(status))) {
     answer_.finish();
     return finish("ok");
   }
@@ -307,6 +317,8 @@ void Dispatch::finish(const char* end) {
   exchange_->on_client_gone({});
   exchange_->on_drained({});
   if (decode_.call) decode_.call->cancel();
+  if (prefill_state_ == PrefillState::kRefused && !refuses_request(answer_.engine_status()))
+    prefill_failed("http_" + std::to_string(prefill_status_), "the decoder took the request");
   const bool whole = std::string_view(end) == "ok";
   if (prefill_.call && whole) {
     wait_timer_ = context_.loop.after(kPrefillGrace, [call = prefill_.call] { call->cancel(); });
@@ -329,7 +341,7 @@ void Dispatch::log_end(const char* end) const {
   const auto url = [&](const Leg& leg) {
     return leg.instance ? context_.registry.config(*leg.instance).url.to_string() : "-";
   };
-  static constexpr const char* kPrefillStates[] = {"none", "running", "done", "failed"};
+  static constexpr const char* kPrefillStates[] = {"none", "running", "done", "failed", "refused"};
   const auto first = answer_.time_to_first_token();
   log::info(
       "request route={} code={} end={} handoff={} attempts={} prefiller={} prefill={} decoder={} "

@@ -1,7 +1,8 @@
 // One request on its way: both legs, their failures, the answer.
 //
 // The prefiller and the decoder get the request at once. What may happen then:
-//  - the prefiller's leg fails: the decoder's node is told at once, and its engine computes;
+//  - the prefiller's leg fails: the decoder's node is told at once, and its engine computes. An
+//    answer of 4xx is no failure where the decoder says so too: the mistake is the client's;
 //  - the decoder fails before the client was sent anything: another decoder takes over as the next
 //    attempt of the same handoff. It fetches by key from the prefiller's node, so it is asked once
 //    the prefiller has finished (what is not computed cannot be fetched); where the prefiller
@@ -49,7 +50,7 @@ class Dispatch : public std::enable_shared_from_this<Dispatch> {
   void cut(const ApiError& error);
 
  private:
-  enum class PrefillState { kNone, kRunning, kDone, kFailed };
+  enum class PrefillState { kNone, kRunning, kDone, kFailed, kRefused };
 
   // A request to one of the instances.
   struct Leg {
@@ -64,6 +65,7 @@ class Dispatch : public std::enable_shared_from_this<Dispatch> {
   void end_leg(Leg& leg);
   void send_prefill();
   void prefill_ended(const http::CallEnd& end, int status);
+  void prefill_failed(const std::string& reason, const std::string& error);
   void send_decode(bool fetch);
   void decode_piece(std::string_view piece);
   void decode_ended(const http::CallEnd& end);
@@ -94,6 +96,7 @@ class Dispatch : public std::enable_shared_from_this<Dispatch> {
   bool waits_for_prefill_ = false;
   bool finished_ = false;
   PrefillState prefill_state_ = PrefillState::kNone;
+  int prefill_status_ = 0;
   Leg prefill_;
   Leg decode_;
   std::vector<InstanceId> failed_decoders_;

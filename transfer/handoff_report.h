@@ -20,7 +20,7 @@ struct HandoffReport {
   // Receiver: of the prompt's tokens those that the engine or the host tier held at ACCEPT; what
   // the engine holds of a chunk in part crosses nevertheless, with its chunk.
   uint32_t held_tokens = 0;
-  // max(C,T)+min(C,T)/L over the measured time; an estimate; unset where C or T is unknown.
+  // scheduler/share_of_bound.h; an estimate, unset where it cannot be said.
   std::optional<double> share_of_bound;
   Duration first_offer{};  // begin to OFFER
   Duration total{};        // begin to the end

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "scheduler/segment_order.h"
+#include "scheduler/share_of_bound.h"
 #include "transfer/base/log.h"
 #include "transfer/sending.h"
 
@@ -102,8 +103,7 @@ void PeerLink::pump() {
 }
 
 void PeerLink::measured(uint64_t bytes, Duration busy) {
-  constexpr uint64_t kEnoughBytes = 1u << 20;  // below it latency is measured, not goodput
-  if (bytes < kEnoughBytes || busy <= Duration::zero()) return;
+  if (bytes < scheduler::kMeasurableBytes || busy <= Duration::zero()) return;
   // "Recent": older figures fade by a hundredth a handoff.
   best_goodput_ = std::max(best_goodput_ * 0.99, static_cast<double>(bytes) / to_seconds(busy));
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/segment_plan.h"
+#include "scheduler/share_of_bound.h"
 #include "transfer/base/log.h"
 
 namespace baton {
@@ -324,15 +325,13 @@ uint32_t Receiving::leading_tokens() const {
   return tokens;
 }
 
-// max(C,T) + min(C,T)/L over the measured time: C the engine's compute, T the bytes at the pair's
-// best recent goodput.
 std::optional<double> Receiving::share_of_bound() const {
-  if (end_ != End::kCommitted || goodput_ == 0 || compute_us_ == 0) return std::nullopt;
-  const double c = static_cast<double>(compute_us_) * 1e-6;
-  const double t = static_cast<double>(machine_.verified_bytes()) / static_cast<double>(goodput_);
-  // The OFFER leaves when compute begins, but may come late: compute is part of what was measured.
-  const double measured = std::max(to_seconds(ended_at_ - offer_came_at_), c);
-  return (std::max(c, t) + std::min(c, t) / layers()) / measured;
+  if (end_ != End::kCommitted) return std::nullopt;
+  return scheduler::share_of_bound({.compute_s = static_cast<double>(compute_us_) * 1e-6,
+                                    .taken_s = to_seconds(ended_at_ - offer_came_at_),
+                                    .bytes = machine_.verified_bytes(),
+                                    .goodput = static_cast<double>(goodput_),
+                                    .layers = layers()});
 }
 
 void Receiving::settle() {

@@ -296,7 +296,8 @@ std::variant<ApiRequest, ApiError> parse_api_request(std::string_view body, bool
     const std::string text = error.what();  // "[json.exception.parse_error.101] parse error at …"
     const size_t start = text.find("] ");
     return ApiError{.message = "the body is not valid JSON: " +
-                               (start == std::string::npos ? text : text.substr(start + 2))};
+                               (start == std::string::npos ? text : text.substr(start + 2)),
+                    .code = "invalid_json"};
   } catch (const json::exception& error) {
     return ApiError{.message = std::string("the body cannot be read: ") + error.what()};
   }

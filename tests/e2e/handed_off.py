@@ -14,6 +14,8 @@ def assert_handed_off(answer, expected_tokens, prompt_tokens, crossed_tokens=Non
     assert answer.handoff["transport"] == (TRANSPORT if crossed_tokens else None)
     assert answer.handoff["prompt_tokens_computed"] == computed
     assert answer.handoff["bytes"] == crossed_tokens * KV_BYTES_PER_TOKEN
+    share = answer.handoff["share_of_bound"]
+    assert share is None or 0 < share <= 1
 
 
 def assert_computed(answer, expected_tokens, prompt_tokens, end):

@@ -51,6 +51,15 @@ def test_malformed_json(api, path, body):
     assert_refused(api.post(path, body), 400)
 
 
+@pytest.mark.parametrize("path", [COMPLETIONS, CHAT])
+@pytest.mark.parametrize("body", [b"", b"{", b"{\"prompt\": \"a\"} x", b"{\"prompt\": \"\xff\"}"],
+                         ids=["empty", "brace", "trailing", "bytes"])
+def test_a_router_and_an_engine_say_the_same_of_malformed_json(shared, path, body):
+    errors = [shared[name].api.post(path, body).error for name in ("router", "alone")]
+    assert errors[0] == errors[1]
+    assert errors[0]["code"] == "invalid_json"
+
+
 @pytest.mark.parametrize("body", [b"null", b"[]", b"7", b"\"text\"", b"{}"])
 def test_not_a_request(api, body):
     assert_refused(api.post(COMPLETIONS, body), 400)

@@ -18,6 +18,7 @@ from baton import BUILD, CHANNEL, MODEL, TRANSPORT, scaled, wait_for
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 sys.path.append(str(EXAMPLES))
+import build_progress  # noqa: E402
 import model_file  # noqa: E402
 import quickstart  # noqa: E402
 
@@ -130,6 +131,40 @@ def test_a_program_that_cannot_start_is_named(start):
     assert driver.wait(scaled(20)) == 1
     assert "prefill-1 ended with exit code 2" in driver.said()
     assert "many" in driver.said()
+
+
+# A build of three steps as ninja prints them, the second of which lasts until the test lets it end.
+BUILD_OF_THREE = r"""
+printf '[1/3] Building a\n'; read -r _
+printf '[2/3] Building b\nFAILED: b\nb.cc:1:1: error: \xe2\x80\x98x\xe2\x80\x99\nninja: build stopped'; exit {code}
+"""
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_build_says_how_far_it_is_and_what_went_wrong(code):
+    lines = []
+    reader, writer = os.pipe()
+
+    def say(line):
+        lines.append(line)
+        if len(lines) == 3:  # said more than once while one step took long
+            os.write(writer, b"go on\n")
+    with open(reader) as held, open(writer, "wb"):
+        script = BUILD_OF_THREE.format(code=code)
+        assert build_progress.run_build(["bash", "-c", script], say, every_s=scaled(0.1),
+                                        stdin=held) == code
+    progress = [line for line in lines if line.startswith("== ")]
+    assert len(progress) >= 3
+    assert all(re.fullmatch(r"== building(: [12] of 3)? \(\d+ s\)", line) for line in progress)
+    assert any(": 1 of 3" in line for line in progress)
+    assert [line for line in lines if line not in progress] == [
+        "FAILED: b", "b.cc:1:1: error: ‘x’", "ninja: build stopped"]
+
+
+def test_a_fast_build_says_nothing():
+    lines = []
+    assert build_progress.run_build(["printf", "[1/2] a\n[2/2] b\n"], lines.append) == 0
+    assert lines == []
 
 
 @pytest.fixture

@@ -163,7 +163,9 @@ TEST_F(ApiTest, SeededSamplingRepeats) {
 
 TEST_F(ApiTest, RefusesWhatItCannotServe) {
   expect_error(complete({{"prompt", "x"}, {"model", "other"}}), 404, "model", "'other'");
-  expect_error(send("POST", "/v1/completions", "{\"prompt\": "), 400, nullptr, "not valid JSON");
+  const http::Response cut = send("POST", "/v1/completions", "{\"prompt\": ");
+  expect_error(cut, 400, nullptr, "not valid JSON");
+  EXPECT_EQ(json::parse(cut.body)["error"]["code"], "invalid_json");
   expect_error(complete({{"prompt", std::string(600, 'x')}, {"max_tokens", 1}}), 400, "prompt",
                "512");
   expect_error(complete({{"prompt", "x"}, {"max_tokens", 512}}), 400, "max_tokens", "512");

@@ -258,6 +258,21 @@ TEST_F(RouterTest, EnginesRefusalOfABadRequestIsPassedOnAsItIs) {
     EXPECT_EQ(http::find_header(response->headers, "Content-Type"), "application/json");
   }
   EXPECT_TRUE(decoders_[0]->empty() && decoders_[1]->empty()) << "no retry";
+  const std::string metrics = get("/metrics").body;
+  EXPECT_THAT(metrics, Not(HasSubstr("baton_router_legs_failed_total{")));
+  EXPECT_THAT(metrics, HasSubstr(R"(code="400",route="/v1/completions"} 2)"));
+  EXPECT_EQ(json::parse(get("/health").body)["prefillers"]["healthy"], 1);
+}
+
+TEST_F(RouterTest, APrefillerThatAloneRefusesARequestHasFailed) {
+  start(1, 1);
+  auto answer = post("{}");
+  prefillers_[0]->next()->respond(404, kJson, R"({"error":{"message":"another model"}})");
+  nodes_[0]->next()->respond(200, {}, "");
+  decoders_[0]->next()->respond(200, kJson, R"({"text":"computed by itself"})");
+  EXPECT_EQ(answer.get()->status, 200);
+  EXPECT_THAT(get("/metrics").body,
+              HasSubstr(R"(baton_router_legs_failed_total{reason="http_404",role="prefill"} 1)"));
 }
 
 TEST_F(RouterTest, BrokenStreamEndsWithAnErrorEvent) {

@@ -56,6 +56,8 @@ TEST(BatonCtl, WrongFlagsAndAbsentServers) {
     EXPECT_EQ(wrong.code, 2) << flags;
     EXPECT_EQ(lines(wrong.output), 1) << wrong.output;
   }
+  EXPECT_THAT(run(BATON_PROGRAM " ctl walk").output, HasSubstr("'walk'"));
+  EXPECT_THAT(run(BATON_PROGRAM " ctl --walk").output, HasSubstr("'--walk'"));
   const Ended absent = run(BATON_PROGRAM " ctl health 127.0.0.1:1");
   EXPECT_EQ(absent.code, 1);
   EXPECT_THAT(absent.output, HasSubstr("cannot connect to 127.0.0.1:1"));

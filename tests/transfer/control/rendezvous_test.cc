@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <boost/asio/post.hpp>
 #include <random>
 #include <thread>
@@ -93,24 +94,38 @@ TEST_F(RendezvousTest, BothDialAtOnceManyTimes) {
 }
 
 TEST_F(RendezvousTest, BothDialAtOnceFromTwoThreads) {
+  // Either thread may not run for long: that is no silence of its node, and no late answer.
+  const ControlConfig patient = {.heartbeat_interval = kPatience,
+                                 .dial_deadline = 2 * kPatience,
+                                 .hello_deadline = 2 * kPatience};
   for (int round = 0; round < kRounds / 6; ++round) {
     SCOPED_TRACE(round);
     boost::asio::io_context other;
-    TestNode a(io_, 1), b(other, 2);
+    TestNode a(io_, 1, patient), b(other, 2, patient);
     a.when_up = [&](const auto& peer) { peer->send(numbered(100)); };
     b.when_up = [&](const auto& peer) { peer->send(numbered(200)); };
+    // Each loop runs until both nodes have what they need: one may still need the other's.
+    std::atomic<bool> a_has = false, b_has = false;
+    const auto has = [&](TestNode& node, const TestNode::Connected& connected,
+                         std::atomic<bool>& has) {
+      if (connected && !node.messages.empty()) has = true;
+      return a_has && b_has;
+    };
     const HostPort to_a = a.plane->address();
     const auto ours = a.connect(b.plane->address());
+    std::shared_ptr<TestNode::Connected> theirs;
     std::thread thread([&] {
-      const auto theirs = b.connect(to_a);
-      EXPECT_TRUE(run_until(other, [&] { return theirs->has_value() && !b.messages.empty(); }));
-      EXPECT_TRUE((*theirs)->ok());
+      theirs = b.connect(to_a);
+      EXPECT_TRUE(run_until(other, [&] { return has(b, *theirs, b_has); }));
     });
-    EXPECT_TRUE(until([&] { return ours->has_value() && !a.messages.empty(); }));
+    EXPECT_TRUE(until([&] { return has(a, *ours, a_has); }));
     thread.join();
-    ASSERT_TRUE(ours->has_value() && (*ours)->ok());
+    ASSERT_TRUE(ours->has_value() && theirs->has_value());
+    EXPECT_TRUE((*ours)->ok()) << (*ours)->status().to_string();
+    EXPECT_TRUE((*theirs)->ok()) << (*theirs)->status().to_string();
     EXPECT_EQ(a.events, (Strings{"up", "message"}));
     EXPECT_EQ(b.events, (Strings{"up", "message"}));
+    ASSERT_TRUE(a.peer() && b.peer());
     EXPECT_NE(a.peer()->dialled(), b.peer()->dialled());
   }
 }
