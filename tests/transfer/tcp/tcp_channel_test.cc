@@ -152,6 +152,75 @@ TEST_F(TcpChannelTest, BlocksToBlocksByteForByte) {
   }
 }
 
+// Around what one turn of the thread writes, alone on a lane and one behind the other.
+TEST_F(TcpChannelTest, BlocksToBlocksInTurns) {
+  Side a(io_, 1, {.lanes = 1, .queued_segments = 4}), b(io_, 2);
+  join(io_, a, b);
+  fakes::KvEngine from(kLarge), to(kLarge, 2);
+  const auto source = from.allocate(kLargeTokens), target = to.allocate(kLargeTokens);
+  from.fill(0, source, 0, kLargeTokens, 7);
+  // Of 4 KiB each: 256 are a turn.
+  size_t placed = 0;
+  for (const uint32_t tokens : {255u, 256u, 257u, 512u, 3u}) {
+    for (const size_t segments : {size_t{1}, size_t{3}}) {
+      b.events.where = [&](const SegmentHeader&) { return place(to, target, tokens); };
+      std::vector<Status> outcomes;
+      const uint64_t bytes = segment_bytes(from.kv().layout, tokens);
+      for (uint32_t i = 0; i < segments; ++i) {
+        const Status sent =
+            a.channel->send(segment(i, bytes), place(from, source, tokens), noting(&outcomes));
+        ASSERT_TRUE(sent.ok()) << sent.to_string();
+      }
+      placed += segments;
+      ASSERT_TRUE(
+          until([&] { return b.events.placed.size() == placed && outcomes.size() == segments; }));
+      const auto& [header, checksum] = b.events.placed.back();
+      ASSERT_TRUE(checksum.ok()) << checksum.status().to_string();
+      EXPECT_EQ(*checksum, header.checksum);
+      EXPECT_EQ(to.wrong(target, 0, tokens, 7), 0u);
+    }
+  }
+}
+
+TEST_F(TcpChannelTest, AHandoffLeavesALaneToOthers) {
+  Side a(io_, 1, {.lanes = 3, .queued_segments = 1}), b(io_, 2);
+  join(io_, a, b);
+  fakes::KvEngine from(kLarge), to(kLarge, 2);
+  const auto source = from.allocate(kLargeTokens), target = to.allocate(kLargeTokens);
+  from.fill(0, source, 0, kLargeTokens, 7);
+  b.events.where = [&](const SegmentHeader& header) -> std::variant<Otherwise, SegmentPlace> {
+    if (header.handoff == handoff(2)) return Otherwise::kStage;
+    return place(to, target, kLargeTokens);
+  };
+  std::vector<Status> outcomes;
+  const uint64_t bytes = segment_bytes(from.kv().layout, kLargeTokens);
+  const auto send = [&](uint32_t index) {
+    return a.channel->send(segment(index, bytes), place(from, source, kLargeTokens),
+                           noting(&outcomes));
+  };
+  ASSERT_TRUE(send(0).ok());
+  EXPECT_FALSE(a.channel->full_for(handoff(1)));
+  ASSERT_TRUE(send(1).ok());
+  EXPECT_TRUE(a.channel->full_for(handoff(1)));
+  EXPECT_EQ(send(2).code(), Code::kResourceExhausted);
+  EXPECT_FALSE(a.channel->full_for(handoff(2)));
+  auto staging = a.channel->acquire(100);
+  ASSERT_TRUE(staging.ok() && *staging);
+  fill((*staging)->bytes, 5);
+  ASSERT_TRUE(
+      a.channel->publish(segment(0, 100, 2), std::move(**staging), [](const Status&) {}).ok());
+  ASSERT_TRUE(until([&] { return b.events.payloads.size() == 1; }));
+  EXPECT_TRUE(filled(b.events.payloads.front().bytes(), 5));
+  EXPECT_TRUE(outcomes.empty());  // overtaken
+  ASSERT_TRUE(until([&] { return a.events.stagings >= 1; }));
+  EXPECT_FALSE(a.channel->full_for(handoff(1)));
+  ASSERT_TRUE(until([&] { return b.events.placed.size() == 2; }));
+  for (const auto& [header, checksum] : b.events.placed) {
+    ASSERT_TRUE(checksum.ok());
+    EXPECT_EQ(*checksum, header.checksum);
+  }
+}
+
 TEST_F(TcpChannelTest, WhatNobodyWantsIsReadAndForgotten) {
   Side a(io_, 1, {.lanes = 1}), b(io_, 2);
   join(io_, a, b);
