@@ -1,4 +1,5 @@
-// Who runs gathers and scatters: the host's vector code, or a GPU's copy kernels on side streams.
+// Who runs gathers and scatters: the host's vector code, or a GPU's copy kernels on side streams
+// (cuda/cuda_copier.h).
 //
 // Confined to the progress thread. `done` runs once, on the progress thread, never inside the call.
 // Until it has run, the source, the target and the block list must stay; the target counts a

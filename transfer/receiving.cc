@@ -103,8 +103,10 @@ std::variant<ChannelEvents::Otherwise, SegmentPlace> Receiving::place(const Segm
       core_.node_metrics.segment_dropped("duplicate");
       return Otherwise::kDrop;
     }
-    // What the engine holds in part is verified whole and written in part: that takes a copy.
-    if (first_wanted_token(id.chunk) != 0 || !in_long_runs(place.blocks, place.order))
+    // What the engine holds in part is verified whole and written in part: that takes a copy. A
+    // GPU's memory no channel writes.
+    if (core_.config.kv.cuda_device || first_wanted_token(id.chunk) != 0 ||
+        !in_long_runs(place.blocks, place.order))
       return Otherwise::kStage;
     if (wanted(header)) {
       if (core_.config.timeline != nullptr) placed_at_[header.segment] = now();

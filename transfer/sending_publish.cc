@@ -18,7 +18,7 @@ std::optional<Sending::Source> Sending::next_source(const Channel& channel) cons
 
 Sending::Source Sending::source_of(const Channel& channel, uint32_t segment) const {
   if (chunks_[segment / layers()].slot) return Source::kSlot;
-  if (!channel.sends_blocks()) return Source::kStaging;
+  if (!channel.sends_blocks() || core_.config.kv.cuda_device) return Source::kStaging;
   const SegmentPlace place = place_of(segment);
   return in_long_runs(place.blocks, place.order) ? Source::kBlocks : Source::kStaging;
 }
