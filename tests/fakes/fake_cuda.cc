@@ -3,6 +3,8 @@
 #include <cuda_runtime_api.h>
 #include <sys/mman.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstring>
 #include <deque>
 #include <functional>
@@ -182,8 +184,13 @@ struct CUstream_st {
 
 // What cudaEvent_t points to.
 struct CUevent_st {
+  using Time = std::chrono::steady_clock::time_point;
+
   CUstream_st* stream = nullptr;
   uint64_t at = 0;
+  std::shared_ptr<std::atomic<Time>> passed = std::make_shared<std::atomic<Time>>();
+
+  Time when() const { return passed->load(); }
 };
 
 namespace baton {
@@ -311,12 +318,37 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (Gpu::get().state() != cudaSuccess) return Gpu::get().state();
+  stream->add([passed = event->passed] { passed->store(std::chrono::steady_clock::now()); });
   event->stream = stream;
   event->at = stream->added();
   return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   if (event->stream != nullptr) event->stream->wait(event->at);
+  return Gpu::get().state();
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  *properties = {};
+  std::strcpy(properties->name, "fake GPU");
+  return Gpu::get().state();
+}
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  *value = 2;
+  return Gpu::get().state();
+}
+cudaError_t cudaDeviceSynchronize() { return Gpu::get().state(); }  // nothing is left under way
+// Time is the host's.
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  *milliseconds = std::chrono::duration<float, std::milli>(end->when() - begin->when()).count();
+  return Gpu::get().state();
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  stream->add([other = event->stream, at = event->at] { other->wait(at); });
+  return Gpu::get().state();
+}
+cudaError_t cudaMemset(void* memory, int value, size_t bytes) {
+  std::memset(Gpu::get().reach(memory), value, bytes);
   return Gpu::get().state();
 }
 
