@@ -2,6 +2,7 @@
 // tests/gpu/copier_test.cc and handoff_test.cc, which run here on a fake GPU.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 
@@ -32,20 +33,20 @@ class BrokenGpu : public ::testing::Test {
 
   boost::asio::io_context io_;
   KvLayout layout_;
-  std::vector<std::byte> blocks_ = std::vector<std::byte>(kBlock, std::byte{7});
-  std::vector<std::byte> payload_ = std::vector<std::byte>(kBlock);
-  const uint32_t block_ = 0;
+  static constexpr uint32_t kCopies = 7;  // more than there are bays; each has a block of its own
+  std::vector<std::byte> blocks_ = std::vector<std::byte>(kCopies * kBlock, std::byte{7});
+  std::vector<std::byte> payloads_ = std::vector<std::byte>(kCopies * kBlock);
+  const std::array<uint32_t, kCopies> block_{0, 1, 2, 3, 4, 5, 6};
 };
 
 TEST_F(BrokenGpu, EveryCopyComesBackOnceWithTheReason) {
-  constexpr int kCopies = 7;  // more than there are bays
-  for (int operations = 0; operations <= 5 * kCopies + 1; ++operations) {
+  for (uint32_t operations = 0; operations <= 5 * kCopies + 1; ++operations) {
     auto copier = open();
     ASSERT_TRUE(copier.ok()) << copier.status().to_string();
     const Mirror mirror(blocks_.data(), blocks_.size());
-    break_after(operations);
-    int done = 0, failed = 0;
-    for (int i = 0; i < kCopies; ++i) {
+    break_after(static_cast<int>(operations));
+    uint32_t done = 0, failed = 0;
+    for (uint32_t i = 0; i < kCopies; ++i) {
       const auto note = [&, i](const Result<Checksum>& checksum) {
         ++done;
         if (!checksum.ok()) {
@@ -56,9 +57,10 @@ TEST_F(BrokenGpu, EveryCopyComesBackOnceWithTheReason) {
         }
         if (done == kCopies) io_.stop();
       };
-      const KvSegment segment{mirror.device(), layout_, &block_, 1};
+      const KvSegment segment{mirror.device(), layout_, &block_[i], 1};
       if (i % 2 == 0) {
-        (*copier)->gather(segment, PayloadOrder::kOpaque, {1, 2}, payload_.data(), note);
+        (*copier)->gather(segment, PayloadOrder::kOpaque, {1, 2}, payloads_.data() + i * kBlock,
+                          note);
       } else {
         (*copier)->scatter(segment, PayloadOrder::kOpaque, {1, 2}, blocks_.data(), 0, note);
       }
@@ -89,9 +91,10 @@ TEST_F(BrokenGpu, ACopierThatGoesWaitsForWhatIsUnderWay) {
   auto copier = open();
   ASSERT_TRUE(copier.ok()) << copier.status().to_string();
   bool called = false;
-  for (int i = 0; i < 5; ++i)
-    (*copier)->gather({mirror.device(), layout_, &block_, 1}, PayloadOrder::kOpaque, {1, 2},
-                      payload_.data(), [&](const Result<Checksum>&) { called = true; });
+  for (uint32_t i = 0; i < kCopies; ++i)
+    (*copier)->gather({mirror.device(), layout_, &block_[i], 1}, PayloadOrder::kOpaque, {1, 2},
+                      payloads_.data() + i * kBlock,
+                      [&](const Result<Checksum>&) { called = true; });
   copier->reset();  // the io_context has not run: nobody is told
   EXPECT_FALSE(called);
 }
