@@ -22,8 +22,8 @@ std::string memory_text(const std::optional<uint32_t>& cuda_device);
 // Its name, as results say it.
 Result<std::string> gpu_name(uint32_t device);
 
-// A copy in a GPU's memory of host memory that outlives it. The host memory is pinned, so that
-// copies run at PCIe's pace.
+// A copy in a GPU's memory of host memory that outlives it. The host memory is pinned where
+// that can be, so that copies run at PCIe's pace; otherwise stderr says so.
 class GpuMirror {
  public:
   virtual ~GpuMirror() = default;

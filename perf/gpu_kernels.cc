@@ -3,7 +3,9 @@
 // latter a kernel that reads or writes mapped host memory itself.
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
+#include <thread>
 
 #include "kernels/checksum.h"
 #include "kernels/cuda.h"
@@ -20,7 +22,26 @@ constexpr uint32_t kBlockTokens = 16;
 constexpr size_t kStreams = 4;  // as many as the copier has bays
 constexpr std::byte kPoison{0xdb};
 
-Status check(cudaError_t error, const char* what) { return cuda_status(error, what); }
+// Keeps a stream waiting until all that is to be timed is enqueued: in the GPU's memory a launch
+// runs for about as long as the next one takes to enqueue.
+class Gate {
+ public:
+  Status close(cudaStream_t stream) {
+    open_ = false;
+    return cuda::status_of(cudaLaunchHostFunc(stream, &Gate::wait, this), "closing the gate");
+  }
+  void open() { open_ = true; }
+
+ private:
+  static void wait(void* gate) {
+    const TimePoint end = now() + std::chrono::seconds(1);  // should enqueuing wait for it
+    while (!static_cast<Gate*>(gate)->open_ && now() < end) std::this_thread::yield();
+  }
+
+  std::atomic<bool> open_{true};
+};
+
+enum class Timing : uint8_t { kWithEnqueuing, kOnGpuAlone };
 
 // All segments of a pool of one layer, whose blocks are read in a shuffled order. Payloads lie one
 // after the other, once on the device and once in pinned host memory.
@@ -42,32 +63,33 @@ class GpuCopies {
 
   // --- out of the blocks
   Result<double> gather(LaunchShape shape, bool wrong) {
-    BATON_ASSIGN_OR_RETURN(const double seconds, timed([&] {
+    BATON_ASSIGN_OR_RETURN(const double seconds, timed(Timing::kOnGpuAlone, [&] {
                              return launch_gather(all(device_payload_.get()), sums(), shape,
                                                   streams_[0].get());
                            }));
     BATON_RETURN_IF_ERROR(fetch_sums(wrong));
-    BATON_RETURN_IF_ERROR(check(
+    BATON_RETURN_IF_ERROR(cuda::status_of(
         cudaMemcpy(host_payload_.get(), device_payload_.get(), bytes(), cudaMemcpyDeviceToHost),
         "fetching payloads"));
     BATON_RETURN_IF_ERROR(check_payloads());
     return seconds;
   }
   Result<double> copy_on_device() {
-    return timed([&] {
-      return check(cudaMemcpyAsync(device_payload_.get(), pool_->kv().layer_base[0], bytes(),
-                                   cudaMemcpyDeviceToDevice, streams_[0].get()),
-                   "a copy on the GPU");
+    return timed(Timing::kOnGpuAlone, [&] {
+      return cuda::status_of(cudaMemcpyAsync(device_payload_.get(), pool_->kv().layer_base[0],
+                                             bytes(), cudaMemcpyDeviceToDevice, streams_[0].get()),
+                             "a copy on the GPU");
     });
   }
   Result<double> gather_to_host(bool wrong) {
-    BATON_ASSIGN_OR_RETURN(const double seconds, timed([&] { return staged(true); }));
+    BATON_ASSIGN_OR_RETURN(const double seconds,
+                           timed(Timing::kWithEnqueuing, [&] { return staged(true); }));
     BATON_RETURN_IF_ERROR(fetch_sums(wrong));
     BATON_RETURN_IF_ERROR(check_payloads());
     return seconds;
   }
   Result<double> gather_mapped() {
-    BATON_ASSIGN_OR_RETURN(const double seconds, timed([&] {
+    BATON_ASSIGN_OR_RETURN(const double seconds, timed(Timing::kWithEnqueuing, [&] {
                              return launch_gather(all(host_payload_.get()), sums(), {},
                                                   streams_[0].get());
                            }));
@@ -79,15 +101,15 @@ class GpuCopies {
 
   // --- into the blocks
   Result<double> scatter(LaunchShape shape, bool wrong) {
-    return scattered(wrong, [&] {
+    return scattered(Timing::kOnGpuAlone, wrong, [&] {
       return launch_scatter(all(device_payload_.get()), sums(), shape, streams_[0].get());
     });
   }
   Result<double> scatter_from_host(bool wrong) {
-    return scattered(wrong, [&] { return staged(false); });
+    return scattered(Timing::kWithEnqueuing, wrong, [&] { return staged(false); });
   }
   Result<double> scatter_mapped() {
-    return scattered(false, [&] {
+    return scattered(Timing::kWithEnqueuing, false, [&] {
       return launch_scatter(all(host_payload_.get()), sums(), {}, streams_[0].get());
     });
   }
@@ -109,7 +131,7 @@ class GpuCopies {
     BATON_RETURN_IF_ERROR(cuda_usable());
     BATON_RETURN_IF_ERROR(cuda::use_device(device));
     int count = 0;
-    BATON_RETURN_IF_ERROR(check(
+    BATON_RETURN_IF_ERROR(cuda::status_of(
         cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, static_cast<int>(device)),
         "asking the GPU"));
     multiprocessors_ = static_cast<uint32_t>(count);
@@ -129,9 +151,9 @@ class GpuCopies {
     BATON_ASSIGN_OR_RETURN(host_payload_, cuda::pinned_memory(bytes()));
     const size_t table = blocks_.size() * sizeof(uint32_t);
     BATON_ASSIGN_OR_RETURN(device_blocks_, cuda::device_memory(table));
-    BATON_RETURN_IF_ERROR(
-        check(cudaMemcpy(device_blocks_.get(), blocks_.data(), table, cudaMemcpyHostToDevice),
-              "the block list"));
+    BATON_RETURN_IF_ERROR(cuda::status_of(
+        cudaMemcpy(device_blocks_.get(), blocks_.data(), table, cudaMemcpyHostToDevice),
+        "the block list"));
     BATON_ASSIGN_OR_RETURN(sums_, cuda::device_memory(segments_ * sizeof(Checksum)));
     for (cuda::Stream& stream : streams_) {
       BATON_ASSIGN_OR_RETURN(stream, cuda::stream());
@@ -167,11 +189,11 @@ class GpuCopies {
       std::byte* const host = host_payload_.get() + s * segment_bytes_;
       if (out) {
         BATON_RETURN_IF_ERROR(launch_gather({&one, 1}, sums() + s, {}, stream));
-        BATON_RETURN_IF_ERROR(check(
+        BATON_RETURN_IF_ERROR(cuda::status_of(
             cudaMemcpyAsync(host, one.payload, segment_bytes_, cudaMemcpyDeviceToHost, stream),
             "a copy to the host"));
       } else {
-        BATON_RETURN_IF_ERROR(check(
+        BATON_RETURN_IF_ERROR(cuda::status_of(
             cudaMemcpyAsync(one.payload, host, segment_bytes_, cudaMemcpyHostToDevice, stream),
             "a copy from the host"));
         BATON_RETURN_IF_ERROR(launch_scatter({&one, 1}, sums() + s, {}, stream));
@@ -182,49 +204,58 @@ class GpuCopies {
 
   // Seconds on the GPU from the first stream's begin to the last one's end.
   template <typename Work>
-  Result<double> timed(Work&& work) {
-    BATON_RETURN_IF_ERROR(check(cudaDeviceSynchronize(), "waiting for the GPU"));
+  Result<double> timed(Timing timing, Work&& work) {
+    const Result<double> seconds = timed_gated(timing, work);
+    gate_.open();
+    return seconds;
+  }
+  template <typename Work>
+  Result<double> timed_gated(Timing timing, Work&& work) {
+    BATON_RETURN_IF_ERROR(cuda::status_of(cudaDeviceSynchronize(), "waiting for the GPU"));
     const cudaStream_t first = streams_[0].get();
-    BATON_RETURN_IF_ERROR(check(cudaEventRecord(begin_.get(), first), "recording the begin"));
+    if (timing == Timing::kOnGpuAlone) BATON_RETURN_IF_ERROR(gate_.close(first));
+    BATON_RETURN_IF_ERROR(
+        cuda::status_of(cudaEventRecord(begin_.get(), first), "recording the begin"));
     for (size_t i = 1; i < kStreams; ++i)
-      BATON_RETURN_IF_ERROR(
-          check(cudaStreamWaitEvent(streams_[i].get(), begin_.get(), 0), "waiting for the begin"));
+      BATON_RETURN_IF_ERROR(cuda::status_of(cudaStreamWaitEvent(streams_[i].get(), begin_.get(), 0),
+                                            "waiting for the begin"));
     BATON_RETURN_IF_ERROR(work());
     for (size_t i = 1; i < kStreams; ++i) {
+      BATON_RETURN_IF_ERROR(cuda::status_of(cudaEventRecord(joins_[i].get(), streams_[i].get()),
+                                            "recording a stream's end"));
       BATON_RETURN_IF_ERROR(
-          check(cudaEventRecord(joins_[i].get(), streams_[i].get()), "recording a stream's end"));
-      BATON_RETURN_IF_ERROR(
-          check(cudaStreamWaitEvent(first, joins_[i].get(), 0), "waiting for a stream"));
+          cuda::status_of(cudaStreamWaitEvent(first, joins_[i].get(), 0), "waiting for a stream"));
     }
-    BATON_RETURN_IF_ERROR(check(cudaEventRecord(end_.get(), first), "recording the end"));
-    BATON_RETURN_IF_ERROR(check(cudaEventSynchronize(end_.get()), "waiting for the end"));
+    BATON_RETURN_IF_ERROR(cuda::status_of(cudaEventRecord(end_.get(), first), "recording the end"));
+    gate_.open();
+    BATON_RETURN_IF_ERROR(cuda::status_of(cudaEventSynchronize(end_.get()), "waiting for the end"));
     float milliseconds = 0;
-    BATON_RETURN_IF_ERROR(
-        check(cudaEventElapsedTime(&milliseconds, begin_.get(), end_.get()), "the time taken"));
+    BATON_RETURN_IF_ERROR(cuda::status_of(
+        cudaEventElapsedTime(&milliseconds, begin_.get(), end_.get()), "the time taken"));
     return static_cast<double>(milliseconds) * 1e-3;
   }
 
   Result<double> over_pcie(cudaMemcpyKind kind) {
     const bool out = kind == cudaMemcpyDeviceToHost;
-    return timed([&] {
-      return check(cudaMemcpyAsync(out ? host_payload_.get() : device_payload_.get(),
-                                   out ? device_payload_.get() : host_payload_.get(), bytes(), kind,
-                                   streams_[0].get()),
-                   "a copy over PCIe");
+    return timed(Timing::kWithEnqueuing, [&] {
+      return cuda::status_of(cudaMemcpyAsync(out ? host_payload_.get() : device_payload_.get(),
+                                             out ? device_payload_.get() : host_payload_.get(),
+                                             bytes(), kind, streams_[0].get()),
+                             "a copy over PCIe");
     });
   }
 
   // Payloads are put where they are read from, the blocks are poisoned; afterwards all of the pool
   // must be as it was filled.
   template <typename Work>
-  Result<double> scattered(bool wrong, Work&& work) {
+  Result<double> scattered(Timing timing, bool wrong, Work&& work) {
     std::memcpy(host_payload_.get(), expected_.data(), bytes());
-    BATON_RETURN_IF_ERROR(check(
+    BATON_RETURN_IF_ERROR(cuda::status_of(
         cudaMemcpy(device_payload_.get(), host_payload_.get(), bytes(), cudaMemcpyHostToDevice),
         "placing payloads"));
     pool_->poison();
     BATON_RETURN_IF_ERROR(pool_->upload());
-    BATON_ASSIGN_OR_RETURN(const double seconds, timed(work));
+    BATON_ASSIGN_OR_RETURN(const double seconds, timed(timing, work));
     BATON_RETURN_IF_ERROR(fetch_sums(wrong));
     BATON_RETURN_IF_ERROR(pool_->download());
     if (pool_->wrong_words(blocks_, blocks_) != 0)
@@ -234,9 +265,9 @@ class GpuCopies {
 
   Status fetch_sums(bool wrong) {
     std::vector<Checksum> got(segments_);
-    BATON_RETURN_IF_ERROR(
-        check(cudaMemcpy(got.data(), sums(), segments_ * sizeof(Checksum), cudaMemcpyDeviceToHost),
-              "fetching checksums"));
+    BATON_RETURN_IF_ERROR(cuda::status_of(
+        cudaMemcpy(got.data(), sums(), segments_ * sizeof(Checksum), cudaMemcpyDeviceToHost),
+        "fetching checksums"));
     if (wrong) got[0].value ^= 1;
     for (uint32_t s = 0; s < segments_; ++s)
       if (got[s] != expected_sums_[s])
@@ -247,8 +278,8 @@ class GpuCopies {
   Status check_payloads() {
     const bool equal = std::memcmp(host_payload_.get(), expected_.data(), bytes()) == 0;
     std::memset(host_payload_.get(), static_cast<int>(kPoison), bytes());
-    BATON_RETURN_IF_ERROR(
-        check(cudaMemset(device_payload_.get(), static_cast<int>(kPoison), bytes()), "poisoning"));
+    BATON_RETURN_IF_ERROR(cuda::status_of(
+        cudaMemset(device_payload_.get(), static_cast<int>(kPoison), bytes()), "poisoning"));
     return equal ? ok_status()
                  : Status(Code::kChecksum, "the payloads are not what was gathered from");
   }
@@ -268,6 +299,7 @@ class GpuCopies {
   cuda::PinnedMemory host_payload_;
   std::array<cuda::Event, kStreams> joins_;
   cuda::Event begin_, end_;
+  Gate gate_;
   std::array<cuda::Stream, kStreams> streams_;
 };
 

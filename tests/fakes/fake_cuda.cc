@@ -347,6 +347,10 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   stream->add([other = event->stream, at = event->at] { other->wait(at); });
   return Gpu::get().state();
 }
+cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
+  stream->add([=] { function(data); });
+  return Gpu::get().state();
+}
 cudaError_t cudaMemset(void* memory, int value, size_t bytes) {
   std::memset(Gpu::get().reach(memory), value, bytes);
   return Gpu::get().state();

@@ -47,7 +47,9 @@ class Mirror {
 
  private:
   void copy(void* to, const void* from, cudaMemcpyKind kind) {
-    const cudaError_t error = cudaMemcpy(to, from, bytes_, kind);
+    cudaError_t error = cudaMemcpy(to, from, bytes_, kind);
+    // From memory that is not pinned it may return before it has arrived.
+    if (error == cudaSuccess) error = cudaDeviceSynchronize();
     EXPECT_EQ(error, cudaSuccess) << cudaGetErrorString(error);
   }
 

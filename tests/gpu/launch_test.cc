@@ -28,6 +28,7 @@ class DeviceCopies {
     if (cudaMalloc(&to, std::max<size_t>(count * sizeof(T), 1)) != cudaSuccess) return nullptr;
     copies_.push_back(to);
     cudaMemcpy(to, from, count * sizeof(T), cudaMemcpyHostToDevice);
+    cudaDeviceSynchronize();  // it may have returned before it has arrived
     return static_cast<T*>(to);
   }
 

@@ -43,7 +43,7 @@ struct Note {
 struct Bay {
   DeviceMemory payload, note;
   PinnedMemory host_note;
-  PinnedMemory bounce;  // made when it is first needed
+  PinnedMemory bounce;  // for payloads that are not pinned
   Event passed;
   Stream stream;  // first to go: what was enqueued uses the others
   Job job;
@@ -151,6 +151,7 @@ Result<std::unique_ptr<Bay>> CudaCopier::make_bay() const {
   BATON_ASSIGN_OR_RETURN(bay->payload, device_memory(config_.segment_bytes));
   BATON_ASSIGN_OR_RETURN(bay->note, device_memory(note));
   BATON_ASSIGN_OR_RETURN(bay->host_note, pinned_memory(note));
+  BATON_ASSIGN_OR_RETURN(bay->bounce, pinned_memory(config_.segment_bytes));
   BATON_ASSIGN_OR_RETURN(bay->passed, event());
   BATON_ASSIGN_OR_RETURN(bay->stream, stream());
   return bay;
@@ -178,8 +179,7 @@ Status CudaCopier::try_kernels(Bay& bay) {
                .seed = seed,
                .payload = payload.data()};
     BATON_RETURN_IF_ERROR(enqueue(bay));
-    BATON_RETURN_IF_ERROR(
-        cuda_status(cudaEventSynchronize(bay.passed.get()), "trying the kernels"));
+    BATON_RETURN_IF_ERROR(status_of(cudaEventSynchronize(bay.passed.get()), "trying the kernels"));
     if (*Note::checksum(bay.host_note.get()) != expected ||
         !std::equal(sent.begin(), sent.end(), bay.bounce.get()))
       return Status(Code::kInternal, std::string("the GPU's ") + (gathers ? "gather" : "scatter") +
@@ -226,14 +226,11 @@ Status CudaCopier::enqueue(Bay& bay) {
   const uint32_t blocks = blocks_for(job.segment.layout, job.segment.tokens);
   const cudaStream_t stream = bay.stream.get();
   const auto copy = [&](void* to, const void* from, size_t n, cudaMemcpyKind kind) {
-    return cuda_status(cudaMemcpyAsync(to, from, n, kind, stream),
-                       job.gathers ? "a gather's copy" : "a scatter's copy");
+    return status_of(cudaMemcpyAsync(to, from, n, kind, stream),
+                     job.gathers ? "a gather's copy" : "a scatter's copy");
   };
   BATON_RETURN_IF_ERROR(use_device(config_.device));
   bay.bounces = !pinned(job.payload, bytes);
-  if (bay.bounces && !bay.bounce) {
-    BATON_ASSIGN_OR_RETURN(bay.bounce, pinned_memory(config_.segment_bytes));
-  }
   std::byte* const host = bay.bounces ? bay.bounce.get() : job.payload;
   std::memcpy(Note::blocks(bay.host_note.get()), job.segment.blocks, blocks * sizeof(uint32_t));
   BATON_RETURN_IF_ERROR(copy(Note::blocks(bay.note.get()), Note::blocks(bay.host_note.get()),
@@ -250,7 +247,7 @@ Status CudaCopier::enqueue(Bay& bay) {
   if (job.gathers)
     BATON_RETURN_IF_ERROR(copy(host, bay.payload.get(), bytes, cudaMemcpyDeviceToHost));
   BATON_RETURN_IF_ERROR(copy(bay.host_note.get(), sum, sizeof(Checksum), cudaMemcpyDeviceToHost));
-  return cuda_status(cudaEventRecord(bay.passed.get(), stream), "recording a copy's event");
+  return status_of(cudaEventRecord(bay.passed.get(), stream), "recording a copy's event");
 }
 
 // On a thread of its own. An error of the GPU's is one of the whole context: it runs nothing any
@@ -267,9 +264,9 @@ void CudaCopier::wait_for_bays() {
       under_way_.pop_front();
     }
     Status status = device.ok() ? bay->status : device;
-    const Status waited = cuda_status(status.ok() ? cudaEventSynchronize(bay->passed.get())
-                                                  : cudaStreamSynchronize(bay->stream.get()),
-                                      "waiting for a copy");
+    const Status waited = status_of(status.ok() ? cudaEventSynchronize(bay->passed.get())
+                                                : cudaStreamSynchronize(bay->stream.get()),
+                                    "waiting for a copy");
     if (status.ok()) status = waited;
     boost::asio::post(io_, [this, bay, status] { passed(*bay, status); });
   }

@@ -37,7 +37,8 @@ struct CudaCopierConfig {
   uint32_t device = 0;
   size_t segment_bytes = 0;     // of the largest payload
   uint32_t segment_blocks = 0;  // most blocks of a segment
-  uint32_t bays = 4;            // copies under way at once; each has segment_bytes on the device
+  // Copies under way at once; each has segment_bytes of device memory, and of pinned memory.
+  uint32_t bays = 4;
   // Where payloads lie; kept, and registered with CUDA as long as the copier lives. What cannot be
   // registered is logged, and copied like other memory.
   std::vector<std::shared_ptr<SlotPool>> pools;

@@ -3,9 +3,7 @@
 #include "kernels/cuda.h"
 
 namespace baton::cuda {
-namespace {
 
-// One that was only asked for does not make later calls fail, once it is taken note of.
 Status status_of(cudaError_t error, const std::string& what) {
   if (error == cudaSuccess) return ok_status();
   cudaGetLastError();
@@ -14,8 +12,6 @@ Status status_of(cudaError_t error, const std::string& what) {
                   static_cast<int>(error));
   return cuda_status(error, what);
 }
-
-}  // namespace
 
 Status use_device(uint32_t device) {
   return status_of(cudaSetDevice(static_cast<int>(device)), "using GPU " + std::to_string(device));

@@ -16,6 +16,10 @@
 
 namespace baton::cuda {
 
+// As cuda_status(), and kResourceExhausted for memory. Takes the error off the calling thread:
+// later launches would answer with it.
+Status status_of(cudaError_t error, const std::string& what);
+
 Status use_device(uint32_t device);
 
 struct FreeDevice {
