@@ -49,14 +49,6 @@ __global__ void segments_kernel(const __grid_constant__ DeviceBatch batch, uint6
                    gridDim.x * warps_of_block, warp);
 }
 
-Status cuda_status(cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return ok_status();
-  const bool absent = error == cudaErrorInsufficientDriver || error == cudaErrorNoDevice ||
-                      error == cudaErrorStubLibrary || error == cudaErrorSystemDriverMismatch;
-  return {absent ? Code::kUnavailable : Code::kInternal,
-          std::string(what) + ": " + cudaGetErrorString(error), static_cast<int>(error)};
-}
-
 template <typename Body>
 Status launch(std::span<const LaunchSegment> segments, Checksum* sums, LaunchShape shape,
               CudaStream stream) {
@@ -83,6 +75,14 @@ Status launch(std::span<const LaunchSegment> segments, Checksum* sums, LaunchSha
 }
 
 }  // namespace
+
+Status cuda_status(int error, const std::string& what) {
+  if (error == cudaSuccess) return ok_status();
+  const bool absent = error == cudaErrorInsufficientDriver || error == cudaErrorNoDevice ||
+                      error == cudaErrorStubLibrary || error == cudaErrorSystemDriverMismatch;
+  return {absent ? Code::kUnavailable : Code::kInternal,
+          what + ": " + cudaGetErrorString(static_cast<cudaError_t>(error)), error};
+}
 
 Status cuda_usable() {
   int devices = 0;

@@ -6,6 +6,8 @@
 // Thread-safe.
 #pragma once
 
+#include <string>
+
 #include "kernels/launch_batch.h"
 
 struct CUstream_st;
@@ -20,6 +22,10 @@ struct LaunchShape {
   uint32_t blocks = 16;
   uint32_t threads = 512;  // of a block; a multiple of 32, at most 1,024
 };
+
+// CUDA's error (a cudaError_t) as a Status that begins with `what`: kUnavailable where no driver or
+// no GPU is there, else kInternal, with the error as native().
+Status cuda_status(int error, const std::string& what);
 
 // Ok where there is a GPU and a driver for it; else kUnavailable with CUDA's reason.
 Status cuda_usable();

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "perf/external.h"
+#include "perf/gpu.h"
 #include "perf/pair_options.h"
 #include "perf/timeline_file.h"
 
@@ -11,6 +12,7 @@ namespace baton::bench {
 namespace {
 
 struct Options : PairOptions {
+  std::string memory = "host";
   std::string timeline;
   bool external = false;
 };
@@ -37,6 +39,15 @@ Status write_timeline(Pair& pair, size_t first, const std::string& file) {
   const auto ours = pair.side().timeline()->events().subspan(first);
   BATON_ASSIGN_OR_RETURN(const auto theirs, pair.other_timeline());
   return write_timeline_file(file, ours, theirs);
+}
+
+// As many bytes as the pool has, contiguous, from the sender's GPU to pinned host memory.
+Way pcie_way(Pair& pair) {
+  return {"pcie_copy", [&pair]() -> Result<double> {
+            const double began = seconds_now();
+            BATON_RETURN_IF_ERROR(pair.side().pool().download());
+            return seconds_now() - began;
+          }};
 }
 
 // How our own reference stands beside other people's programs. One that does not run is said to be
@@ -72,6 +83,7 @@ Status answer_one(Run& run, const Options& options, Spec spec) {
     ways.push_back({"memcpy", [&] { return memcpy.once(); }});
   if (spec.channel == ChannelChoice::kUcx)
     ways.push_back({"active_messages_NONE", [&] { return pair->ucx(UcxErrors::kNone); }});
+  if (spec.cuda_device) ways.push_back(pcie_way(*pair));
   BATON_ASSIGN_OR_RETURN(const auto series, measure(ways, run.common.samples_or(7), run.progress));
   Line line{.name = "handoff",
             .parameters = std::move(parameters),
@@ -81,7 +93,10 @@ Status answer_one(Run& run, const Options& options, Spec spec) {
             .against = series[1],
             .blame = pair->usage.blame()};
   pair->usage.describe(line.also);
-  if (series.size() > 2) add_also(line, ways[2].name, series[2]);
+  for (size_t i = 2; i < series.size(); ++i) add_also(line, ways[i].name, series[i]);
+  if (spec.cuda_device) {
+    BATON_ASSIGN_OR_RETURN(line.also["gpu"], gpu_name(*spec.cuda_device));
+  }
   if (options.external && spec.channel != ChannelChoice::kLocal) add_external(line, spec);
   if (spec.timeline) {
     // One more handoff, alone in the recording.
@@ -95,8 +110,12 @@ Status answer_one(Run& run, const Options& options, Spec spec) {
 }
 
 Status answer(const Options& options, Run& run) {
-  BATON_ASSIGN_OR_RETURN(const auto specs, pair_specs(options, run.common));
-  for (const Spec& spec : specs) BATON_RETURN_IF_ERROR(answer_one(run, options, spec));
+  BATON_ASSIGN_OR_RETURN(auto specs, pair_specs(options, run.common));
+  BATON_ASSIGN_OR_RETURN(const auto memory, parse_memory(options.memory));
+  for (Spec& spec : specs) {
+    spec.cuda_device = memory;
+    BATON_RETURN_IF_ERROR(answer_one(run, options, spec));
+  }
   return ok_status();
 }
 
@@ -106,6 +125,8 @@ Question add_handoff(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("handoff", "how fast is one handoff over a channel");
   add_pair_options(*command, *options);
+  command->add_option("--memory", options->memory,
+                      "of both engines' KV: host, cuda or cuda:N (host)");
   command->add_option("--timeline", options->timeline,
                       "writes one more handoff as a Perfetto/Chrome timeline into that file");
   command->add_flag("--external", options->external,

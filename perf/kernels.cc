@@ -9,6 +9,7 @@
 #include "kernels/scatter.h"
 #include "perf/bare_copy.h"
 #include "perf/bench.h"
+#include "perf/gpu.h"
 #include "perf/kv_pool.h"
 #include "perf/sizes.h"
 
@@ -20,7 +21,11 @@ struct Options {
   std::string segment_bytes = "1MiB";
   std::string run_bytes = "64KiB,16KiB,4KiB,1KiB,512B,128B";
   std::string block_bytes = "64KiB";  // of the layouts that are read in another order
+  std::string memory = "host";
 };
+
+// On a GPU a block is one run.
+constexpr const char* kGpuBlocks = "1MiB,256KiB,64KiB,16KiB,4KiB";
 
 // Payloads lie in a ring that stays in the last cache, as staging memory does.
 constexpr uint32_t kRing = 8;
@@ -218,7 +223,20 @@ Status measure_copies(Run& run, Copies& copies, bool out, Json parameters) {
   return ok_status();
 }
 
-Status answer(const Options& options, Run& run) {
+Status answer_on_gpu(uint32_t device, const Options& options, bool blocks_given, Run& run) {
+  GpuKernels what{.device = device};
+  BATON_ASSIGN_OR_RETURN(what.bytes, parse_bytes(options.bytes));
+  BATON_ASSIGN_OR_RETURN(what.segment_bytes, parse_bytes(options.segment_bytes));
+  BATON_ASSIGN_OR_RETURN(const auto blocks,
+                         parse_byte_list(blocks_given ? options.block_bytes : kGpuBlocks));
+  for (const uint64_t bytes : blocks) {
+    what.block_bytes = bytes;
+    BATON_RETURN_IF_ERROR(measure_gpu_kernels(run, what));
+  }
+  return ok_status();
+}
+
+Status answer_on_host(const Options& options, Run& run) {
   BATON_ASSIGN_OR_RETURN(const uint64_t bytes, parse_bytes(options.bytes));
   BATON_ASSIGN_OR_RETURN(const uint64_t segment_bytes, parse_bytes(options.segment_bytes));
   BATON_ASSIGN_OR_RETURN(const auto run_list, parse_byte_list(options.run_bytes));
@@ -256,14 +274,21 @@ Status answer(const Options& options, Run& run) {
 Question add_kernels(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* command =
-      app.add_subcommand("kernels", "how fast do gather and scatter copy and check, on the host");
+      app.add_subcommand("kernels", "how fast do gather and scatter copy and check");
   command->add_option("--bytes", options->bytes, "copied in a sample (256MiB)");
   command->add_option("--segment-bytes", options->segment_bytes, "of a segment (1MiB)");
   command->add_option("--run-bytes", options->run_bytes,
                       "lengths of contiguous runs (64KiB,16KiB,4KiB,1KiB,512B,128B)");
   command->add_option("--block-bytes", options->block_bytes,
                       "of a block that is written in another order than it was read (64KiB)");
-  return {command, [options](Run& run) { return answer(*options, run); }};
+  command->add_option("--memory", options->memory,
+                      "host, cuda or cuda:N; on a GPU --block-bytes is a list of run lengths "
+                      "(host)");
+  return {command, [options, command](Run& run) -> Status {
+            BATON_ASSIGN_OR_RETURN(const auto device, parse_memory(options->memory));
+            if (!device) return answer_on_host(*options, run);
+            return answer_on_gpu(*device, *options, command->count("--block-bytes") != 0, run);
+          }};
 }
 
 }  // namespace baton::bench

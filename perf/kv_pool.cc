@@ -8,6 +8,8 @@
 #include <numeric>
 #include <random>
 
+#include "perf/gpu.h"
+
 namespace baton::bench {
 namespace {
 
@@ -48,13 +50,27 @@ Result<std::unique_ptr<KvPool>> KvPool::create(const KvLayout& layout, uint32_t 
   return pool;
 }
 
-KvPool::~KvPool() { ::munmap(data_, bytes_); }
+KvPool::~KvPool() {
+  gpu_.reset();
+  ::munmap(data_, bytes_);
+}
+
+Status KvPool::put_on_gpu(uint32_t device) {
+  BATON_ASSIGN_OR_RETURN(gpu_, GpuMirror::create(device, bytes()));
+  device_ = device;
+  return upload();
+}
+
+Status KvPool::upload() { return gpu_ ? gpu_->upload() : ok_status(); }
+Status KvPool::download() { return gpu_ ? gpu_->download() : ok_status(); }
 
 KvMemory KvPool::kv() const {
   KvMemory kv;
   kv.layout = layout_;
-  for (uint32_t l = 0; l < layers_; ++l) kv.layer_base.push_back(block(l, 0));
+  for (uint32_t l = 0; l < layers_; ++l)
+    kv.layer_base.push_back((gpu_ ? gpu_->data() : data_) + (block(l, 0) - data_));
   kv.blocks = blocks_;
+  if (gpu_) kv.cuda_device = device_;
   return kv;
 }
 

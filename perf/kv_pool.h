@@ -14,6 +14,8 @@
 
 namespace baton::bench {
 
+class GpuMirror;
+
 // [0, blocks) in an order that depends on `seed` alone.
 std::vector<uint32_t> shuffled_blocks(uint32_t blocks, uint64_t seed);
 
@@ -41,6 +43,12 @@ class KvPool {
   KvPool(const KvPool&) = delete;
   KvPool& operator=(const KvPool&) = delete;
 
+  // From now on the engine's memory is a GPU's; what is here is a copy, for filling and comparing.
+  Status put_on_gpu(uint32_t device);
+  // All of it, to and from the GPU; nothing where the memory is the host's.
+  Status upload();
+  Status download();
+
   KvMemory kv() const;
   std::span<std::byte> bytes() const { return {data_, bytes_}; }
   size_t block_bytes() const { return static_cast<size_t>(layout_.block_stride); }
@@ -66,6 +74,8 @@ class KvPool {
   const uint32_t blocks_;
   std::byte* const data_;
   const size_t bytes_;
+  std::unique_ptr<GpuMirror> gpu_;  // null: host memory
+  uint32_t device_ = 0;
 };
 
 }  // namespace baton::bench

@@ -63,6 +63,7 @@ Status Landings::expect(const Batch& batch) {
     arrivals->landings[i].blocks.assign(first, first + batch.blocks);
     pool.poison(arrivals->landings[i].blocks);
   }
+  BATON_RETURN_IF_ERROR(pool.upload());
   // The sessions may speak before they are in the table: their first words wait for the lock.
   MutexLock lock(shared_->mutex);
   for (uint32_t i = 0; i < batch.count; ++i) {
@@ -149,6 +150,7 @@ Result<std::vector<TimePoint>> Landings::compare(uint64_t id) {
   const Batch& batch = arrivals->batch;
   KvPool& pool = side_.pool();
   const std::vector<uint32_t>& from = sent_.get(pool.blocks(), batch.seed * 2);
+  BATON_RETURN_IF_ERROR(pool.download());
   if (side_.spec().corrupt) *pool.block(0, arrivals->landings[0].blocks[0]) ^= std::byte{1};
   std::vector<TimePoint> loaded;
   for (uint32_t i = 0; i < batch.count; ++i) {

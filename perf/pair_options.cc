@@ -1,5 +1,6 @@
 #include "perf/pair_options.h"
 
+#include "perf/gpu.h"
 #include "perf/sizes.h"
 
 namespace baton::bench {
@@ -88,6 +89,7 @@ Json pair_parameters(const Spec& spec, const PairOptions& options) {
            {"block_bytes", spec.block_bytes},
            {"segment_bytes", spec.segment_bytes}};
   if (spec.layout != "one-run") out["layout"] = spec.layout;
+  if (spec.cuda_device) out["memory"] = memory_text(spec.cuda_device);
   if (!options.model.empty()) out["model"] = options.model;
   if (!options.connect.empty()) out["connect"] = options.connect;
   return out;

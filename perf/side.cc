@@ -4,6 +4,7 @@
 
 #include <numeric>
 
+#include "perf/gpu.h"
 #include "perf/sizes.h"
 #include "perf/unchecked_copier.h"
 
@@ -20,6 +21,7 @@ Json Spec::to_json() const {
           {"retained", retained},
           {"checked", checked},
           {"timeline", timeline},
+          {"memory", memory_text(cuda_device)},
           {"host", host},
           {"corrupt", corrupt}};
 }
@@ -38,6 +40,7 @@ Result<Spec> Spec::from_json(const Json& json) {
     json.at("retained").get_to(spec.retained);
     json.at("checked").get_to(spec.checked);
     json.at("timeline").get_to(spec.timeline);
+    BATON_ASSIGN_OR_RETURN(spec.cuda_device, parse_memory(json.at("memory").get<std::string>()));
     json.at("host").get_to(spec.host);
     json.at("corrupt").get_to(spec.corrupt);
   } catch (const Json::exception& error) {
@@ -53,6 +56,7 @@ Result<std::unique_ptr<Side>> Side::create(const Spec& spec, bool sends) {
   BATON_ASSIGN_OR_RETURN(side->pool_,
                          KvPool::create(layout, spec.layers, spec.blocks_of(spec.pool_bytes)));
   if (sends) side->pool_->fill();
+  if (spec.cuda_device) BATON_RETURN_IF_ERROR(side->pool_->put_on_gpu(*spec.cuda_device));
   NodeConfig config;
   config.listen.host = spec.host;
   // Beyond loopback it was asked for (--serve --insecure).

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "perf/kv_pool.h"
@@ -23,8 +24,9 @@ struct Spec {
   bool retained = false;
   bool checked = true;  // false: copies without a checksum, to see what it costs
   bool timeline = false;
-  std::string host = "127.0.0.1";  // that the receiving node listens at
-  bool corrupt = false;            // test seam: the receiver damages what it received
+  std::optional<uint32_t> cuda_device;  // the KV memory's GPU; none: host memory
+  std::string host = "127.0.0.1";       // that the receiving node listens at
+  bool corrupt = false;                 // test seam: the receiver damages what it received
 
   Json to_json() const;
   static Result<Spec> from_json(const Json& json);

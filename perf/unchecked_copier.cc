@@ -29,7 +29,7 @@ class UncheckedCopier final : public Copier {
                 Done done) {
     segment.tokens = 0;
     checked_->gather(segment, order, seed, payload,
-                     [done = std::move(done)](Checksum) { done(Checksum{}); });
+                     [done = std::move(done)](const Result<Checksum>&) { done(Checksum{}); });
   }
 
   const std::unique_ptr<Copier> checked_;

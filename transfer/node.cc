@@ -7,6 +7,7 @@
 
 #include "transfer/base/log.h"
 #include "transfer/base/text.h"
+#include "transfer/cuda/cuda_copier.h"
 #include "transfer/node_impl.h"
 #include "transfer/tcp/tcp_endpoint.h"
 #include "transfer/ucx/ucx_endpoint.h"
@@ -108,6 +109,23 @@ Status Node::Impl::reserve_memory() {
   return ok_status();
 }
 
+Result<std::unique_ptr<Copier>> Node::Impl::make_copier() {
+  const NodeConfig& config = core_.config;
+  const KvMemory& kv = config.kv;
+  if (!kv.cuda_device) return make_host_copier(core_.io);
+  if (config.seams.device_copier) return config.seams.device_copier(core_.io);
+  BATON_RETURN_IF_ERROR(cuda::check_memory(kv));
+  cuda::CudaCopierConfig copier{.device = *kv.cuda_device,
+                                .segment_bytes = segment_bytes(kv.layout, config.chunk_tokens),
+                                .segment_blocks = blocks_for(kv.layout, config.chunk_tokens),
+                                .on_bounced = [this](uint64_t bytes) {
+                                  core_.node_metrics.copied(NodeMetrics::Copy::kBounced, bytes);
+                                }};
+  for (const auto& pool : {core_.transit, core_.retained})
+    if (pool) copier.pools.push_back(pool);
+  return cuda::make_copier(core_.io, std::move(copier));
+}
+
 Status Node::Impl::open_endpoints(ChannelIdentity identity) {
   const NodeConfig& config = core_.config;
   memory_ = ChannelMemory::create(core_.io, core_.transit, core_.retained);
@@ -166,7 +184,7 @@ Result<std::unique_ptr<ChannelEndpoint>> Node::Impl::open_ucx(ChannelIdentity id
 Status Node::Impl::start() {
   const NodeConfig& config = core_.config;
   BATON_RETURN_IF_ERROR(reserve_memory());
-  core_.copier = make_host_copier(core_.io);
+  BATON_ASSIGN_OR_RETURN(core_.copier, make_copier());
   if (config.seams.copier) core_.copier = config.seams.copier(std::move(core_.copier));
   const Incarnation self = Incarnation::random();
   if (config.token.present() || config.control.tls.any())

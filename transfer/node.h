@@ -32,10 +32,18 @@ class Timeline;
 
 // The engine's KV memory: where each layer's blocks lie. The memory is the engine's and outlives
 // the node.
+//
+// In a GPU's memory the blocks are read and written by kernels on streams of the node's own, which
+// wait for no stream of the engine's. So layer_ready() is called when the GPU has written the layer
+// (an event of the engine's has passed), and accept() when nothing that the engine has enqueued
+// touches the blocks any more.
 struct KvMemory {
   KvLayout layout;                     // the same for every layer
   std::vector<std::byte*> layer_base;  // one a layer
   uint32_t blocks = 0;                 // valid block ids are [0, blocks)
+  // The GPU (CUDA's number) whose memory the blocks lie in; none: host memory. No channel reads or
+  // writes such blocks itself, also where it could (Channel::sends_blocks): see cuda/cuda_copier.h.
+  std::optional<uint32_t> cuda_device;
 };
 
 enum class SendMode : uint8_t {
@@ -46,6 +54,8 @@ enum class SendMode : uint8_t {
 // Test builds put a decorator around what the node makes; products leave these empty.
 struct NodeSeams {
   std::function<std::unique_ptr<Copier>(std::unique_ptr<Copier>)> copier;
+  // Stands in for a GPU and its copier where KvMemory has a cuda_device.
+  std::function<std::unique_ptr<Copier>(boost::asio::io_context&)> device_copier;
   std::function<std::unique_ptr<Channel>(std::unique_ptr<Channel>)> channel;
   // Stands between a channel and the node; called once a channel.
   std::function<std::unique_ptr<ChannelEvents>(ChannelEvents&)> channel_events;

@@ -65,6 +65,7 @@ class Node::Impl final : public control::PeerEvents, public SegmentOwner {
   Status start();
   void run();  // the progress thread
   Status reserve_memory();
+  Result<std::unique_ptr<Copier>> make_copier();
   Status open_endpoints(ChannelIdentity identity);
   Result<std::unique_ptr<ChannelEndpoint>> open_ucx(ChannelIdentity identity);
   void stop();

@@ -35,6 +35,8 @@ const char* copy_name(NodeMetrics::Copy why) {
       return "tier_load";
     case NodeMetrics::Copy::kRetainReceived:
       return "retain_received";
+    case NodeMetrics::Copy::kBounced:
+      return "bounced";
   }
   return "unknown";
 }
@@ -55,8 +57,9 @@ NodeMetrics::NodeMetrics(Metrics& registry)
   for (const Stage stage : {Stage::kQueued, Stage::kOffer, Stage::kWaitCompute, Stage::kGather,
                             Stage::kSend, Stage::kVerifyScatter})
     seconds(stage);
-  for (const Copy why : {Copy::kGather, Copy::kScatter, Copy::kSentFromBlocks,
-                         Copy::kReceivedIntoBlocks, Copy::kTierLoad, Copy::kRetainReceived})
+  for (const Copy why :
+       {Copy::kGather, Copy::kScatter, Copy::kSentFromBlocks, Copy::kReceivedIntoBlocks,
+        Copy::kTierLoad, Copy::kRetainReceived, Copy::kBounced})
     copied(why, 0);
   for (const char* where : {"handoff", "host", "retain"}) checksum_failures(where);
   for (const char* why : {"size", "duplicate", "unwanted", "unknown_handoff"}) dropped(why);

@@ -26,7 +26,8 @@ class NodeMetrics {
     kSentFromBlocks,
     kReceivedIntoBlocks,
     kTierLoad,
-    kRetainReceived
+    kRetainReceived,
+    kBounced  // through pinned memory: the payload lies in memory that a GPU cannot copy from
   };
   void copied(Copy why, uint64_t bytes);
 

@@ -83,15 +83,17 @@ PeerLink::Sender* PeerLink::pick(bool staging) {
 
 void PeerLink::pump() {
   if (!channel_ || down_) return;
-  // Segments from slots and blocks go at once. One gather into staging memory at a time: each
-  // segment leaves while the next is gathered, and its completion pumps again. Where there is no
-  // staging memory, what needs none still goes; on_staging() pumps again.
-  const auto gathering = [&] {
-    return std::any_of(senders_.begin(), senders_.end(),
-                       [](const Sender& s) { return s.sending->gathering_for_channel(); });
+  // Segments from slots and blocks go at once. Of gathers into staging memory there are as many at
+  // a time as the copier has use for: each segment leaves while the next is gathered, and its
+  // completion pumps again. Where there is no staging memory, what needs none still goes;
+  // on_staging() pumps again.
+  const auto may_gather = [&] {
+    uint32_t gathers = 0;
+    for (const Sender& s : senders_) gathers += s.sending->gathers_for_channel();
+    return gathers < core_.copier->depth();
   };
   bool no_staging = false;
-  while (Sender* const next = pick(!no_staging && !gathering())) {
+  while (Sender* const next = pick(!no_staging && may_gather())) {
     const bool staging = next->sending->next_source(*channel_) == Sending::Source::kStaging;
     const uint64_t before = std::exchange(next->last_sent, ++sends_);
     // A handoff that ends here leaves senders_; one that finds no room does not.

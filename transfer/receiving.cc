@@ -104,8 +104,10 @@ std::variant<ChannelEvents::Otherwise, SegmentPlace> Receiving::place(const Segm
       core_.node_metrics.segment_dropped("duplicate");
       return Otherwise::kDrop;
     }
-    // What the engine holds in part is verified whole and written in part: that takes a copy.
-    if (first_wanted_token(id.chunk) != 0 || !in_long_runs(place.blocks, place.order))
+    // What the engine holds in part is verified whole and written in part: that takes a copy. A
+    // GPU's memory no channel writes.
+    if (core_.config.kv.cuda_device || first_wanted_token(id.chunk) != 0 ||
+        !in_long_runs(place.blocks, place.order))
       return Otherwise::kStage;
     if (wanted(header)) {
       if (core_.config.timeline != nullptr) placed_at_[header.segment] = now();
@@ -136,17 +138,18 @@ void Receiving::on_segment(const SegmentHeader& header, ReceivedBytes payload) {
   const protocol::SegmentId id = machine_.segments().id(header.segment);
   const TimePoint began = now();
   auto bytes = std::make_shared<ReceivedBytes>(std::move(payload));
-  core_.copier->scatter(target(id), machine_.offer()->groups[id.group].order,
-                        NodeCore::seed(chunk_id(id.chunk), id.layer, header.bytes),
-                        bytes->bytes().data(), first_wanted_token(id.chunk),
-                        [self = shared_from_this(), header, bytes, began](Checksum checksum) {
-                          bytes->reset();
-                          self->copy_time_ += now() - began;
-                          self->record_copy(header, began);
-                          self->core_.node_metrics.copied(NodeMetrics::Copy::kScatter,
-                                                          header.bytes);
-                          self->verify(header, checksum);
-                        });
+  core_.copier->scatter(
+      target(id), machine_.offer()->groups[id.group].order,
+      NodeCore::seed(chunk_id(id.chunk), id.layer, header.bytes), bytes->bytes().data(),
+      first_wanted_token(id.chunk),
+      [self = shared_from_this(), header, bytes, began](const Result<Checksum>& checksum) {
+        bytes->reset();
+        self->copy_time_ += now() - began;
+        self->record_copy(header, began);
+        if (!checksum.ok()) return self->scatter_failed(header, checksum.status());
+        self->core_.node_metrics.copied(NodeMetrics::Copy::kScatter, header.bytes);
+        self->verify(header, *checksum);
+      });
 }
 
 void Receiving::verify(const SegmentHeader& header, Checksum checksum) {
@@ -158,6 +161,12 @@ void Receiving::verify(const SegmentHeader& header, Checksum checksum) {
               machine_.handoff().to_string(), id.chunk, id.layer);
   }
   came(header, verified);
+}
+
+// Another try would fare no better: the handoff ends, and the engine computes.
+void Receiving::scatter_failed(const SegmentHeader& header, const Status& why) {
+  if (!end_) sender_failed(why);
+  came(header, false);
 }
 
 // Nothing writes for this segment any more.
@@ -191,28 +200,33 @@ void Receiving::retain(uint32_t segment, Checksum checksum) {
   const uint64_t bytes = machine_.segments().bytes(segment);
   auto writer = std::make_shared<SlotWriter>(core_.retained->add_writer(retain.slot));
   ++local_copies_;
-  core_.copier->gather(target(id), core_.group().order,
-                       NodeCore::seed(chunk_id(id.chunk), id.layer, bytes),
-                       retain.slot.bytes().data() + id.layer * bytes,
-                       [self = shared_from_this(), segment, checksum, writer](Checksum copied) {
-                         writer->reset();
-                         --self->local_copies_;
-                         self->retained(segment, checksum, copied);
-                       });
+  core_.copier->gather(
+      target(id), core_.group().order, NodeCore::seed(chunk_id(id.chunk), id.layer, bytes),
+      retain.slot.bytes().data() + id.layer * bytes,
+      [self = shared_from_this(), segment, checksum, writer](const Result<Checksum>& copied) {
+        writer->reset();
+        --self->local_copies_;
+        self->retained(segment, checksum, copied);
+      });
 }
 
-void Receiving::retained(uint32_t segment, Checksum expected, Checksum checksum) {
+void Receiving::retained(uint32_t segment, Checksum expected, const Result<Checksum>& checksum) {
   const protocol::SegmentId id = machine_.segments().id(segment);
   const uint64_t bytes = machine_.segments().bytes(segment);
-  core_.node_metrics.copied(NodeMetrics::Copy::kRetainReceived, bytes);
   Retain& retain = retains_[id.chunk];
   const bool same_order = core_.group().order == machine_.offer()->groups[id.group].order;
-  if (retain.slot && same_order && checksum != expected) {
+  if (!checksum.ok()) {
+    log::warn("a received chunk is not retained why=\"{}\"", checksum.status().message());
+    retain.slot.reset();
+  } else {
+    core_.node_metrics.copied(NodeMetrics::Copy::kRetainReceived, bytes);
+  }
+  if (retain.slot && same_order && *checksum != expected) {
     core_.node_metrics.checksum_failure("retain");
     retain.slot.reset();
   }
   if (retain.slot) {
-    retain.checksums[id.layer] = checksum;
+    retain.checksums[id.layer] = *checksum;
     if (++retain.layers == layers()) {
       const Status kept = core_.tier->insert(
           {chunk_id(id.chunk), machine_.segments().tokens_of_chunk(id.chunk), core_.group().order,

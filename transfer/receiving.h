@@ -72,14 +72,15 @@ class Receiving : public std::enable_shared_from_this<Receiving> {
   uint32_t first_wanted_token(uint32_t chunk) const;
   void begin_accept();
   void load_next();
-  void loaded(LocalLoad load, Checksum checksum);
+  void loaded(LocalLoad load, const Result<Checksum>& checksum);
   void accept();
   bool wanted(const SegmentHeader& header);
   void record_copy(const SegmentHeader& header, TimePoint began) const;
   void verify(const SegmentHeader& header, Checksum checksum);
+  void scatter_failed(const SegmentHeader& header, const Status& why);
   void came(const SegmentHeader& header, bool verified);
   void retain(uint32_t segment, Checksum checksum);
-  void retained(uint32_t segment, Checksum expected, Checksum checksum);
+  void retained(uint32_t segment, Checksum expected, const Result<Checksum>& checksum);
   void apply(protocol::Effects effects);
   void ended(protocol::End end, const Status& why);
   uint32_t leading_tokens() const;

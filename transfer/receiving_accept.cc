@@ -51,16 +51,21 @@ void Receiving::load_next() {
                         NodeCore::seed(chunk.id, load->layer, chunk.segment_bytes),
                         chunk.slot.bytes().data() + load->layer * chunk.segment_bytes,
                         first_wanted_token(load->chunk),
-                        [self = shared_from_this(), load](Checksum checksum) {
+                        [self = shared_from_this(), load](const Result<Checksum>& checksum) {
                           --self->local_copies_;
                           self->loaded(std::move(*load), checksum);
                         });
 }
 
-void Receiving::loaded(LocalLoad load, Checksum checksum) {
+void Receiving::loaded(LocalLoad load, const Result<Checksum>& checksum) {
   const Chunk& chunk = load.pin.chunk();
+  if (!checksum.ok()) {
+    local_loads_.clear();
+    if (!end_) sender_failed(checksum.status());
+    return settle();
+  }
   core_.node_metrics.copied(NodeMetrics::Copy::kTierLoad, chunk.segment_bytes);
-  if (checksum != chunk.checksums[load.layer]) {
+  if (*checksum != chunk.checksums[load.layer]) {
     // A miss: the chunk leaves the tier and comes from the sender instead.
     core_.node_metrics.checksum_failure("host");
     log::error("a chunk of the host tier does not verify chunk={} layer={}", chunk.id.key.to_hex(),

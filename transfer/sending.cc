@@ -198,8 +198,8 @@ void Sending::decide(ChunkWork& chunk) {
 }
 
 void Sending::gather_next() {
-  // One at a time: each segment can leave while the next is gathered.
-  while (retained_gathers_ == 0 && !gather_queue_.empty()) {
+  // As many as the copier has use for: each segment can leave while the next is gathered.
+  while (retained_gathers_ < core_.copier->depth() && !gather_queue_.empty()) {
     const Job job = gather_queue_.front();
     gather_queue_.pop_front();
     ChunkWork& chunk = chunks_[job.chunk];
@@ -210,7 +210,7 @@ void Sending::gather_next() {
         core_.segment(job.layer, blocks_, job.chunk * core_.config.chunk_tokens, chunk.tokens),
         core_.group().order, NodeCore::seed(chunk.id, job.layer, chunk.segment_bytes),
         chunk.slot.bytes().data() + job.layer * chunk.segment_bytes,
-        [self = shared_from_this(), job, writer, began](Checksum checksum) {
+        [self = shared_from_this(), job, writer, began](const Result<Checksum>& checksum) {
           writer->reset();
           self->gather_time_ += now() - began;
           self->core_.record(TimelineEvent::Stage::kGather, self->request_.handoff, job.chunk,
@@ -220,11 +220,12 @@ void Sending::gather_next() {
   }
 }
 
-void Sending::gathered(Job job, Checksum checksum) {
+void Sending::gathered(Job job, const Result<Checksum>& checksum) {
   --retained_gathers_;
+  if (!checksum.ok()) return gather_failed(checksum.status());
   ChunkWork& chunk = chunks_[job.chunk];
   core_.node_metrics.copied(NodeMetrics::Copy::kGather, chunk.segment_bytes);
-  chunk.checksums[job.layer] = checksum;
+  chunk.checksums[job.layer] = *checksum;
   if (++chunk.gathered == layers() && !chunk.spoilt) {
     chunk.whole = true;
     Chunk whole{chunk.id,        chunk.tokens, core_.group().order, chunk.segment_bytes,
@@ -240,6 +241,13 @@ void Sending::gathered(Job job, Checksum checksum) {
   if (machine_ && !end_) machine_->segment_ready(now(), segment_index(job.chunk, job.layer));
   gather_next();
   pump();
+  settle();
+}
+
+// What is not gathered is neither sent nor kept.
+void Sending::gather_failed(const Status& why) {
+  gather_queue_.clear();
+  if (!end_) abort(End::kFailed, why);
   settle();
 }
 

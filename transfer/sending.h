@@ -58,7 +58,7 @@ class Sending : public std::enable_shared_from_this<Sending> {
   uint64_t unacknowledged_bytes() const;
   // Publishes the next segment; false where the channel has no room for it now.
   bool publish_next(Channel& channel);
-  bool gathering_for_channel() const { return staging_gathers_ != 0; }
+  uint32_t gathers_for_channel() const { return staging_gathers_; }
 
   const PeerLink* link() const { return link_.get(); }
   const protocol::SenderHandoff* machine() const { return machine_ ? &*machine_ : nullptr; }
@@ -91,7 +91,8 @@ class Sending : public std::enable_shared_from_this<Sending> {
   void decide(ChunkWork& chunk);
   void pump();
   void gather_next();
-  void gathered(Job job, Checksum checksum);
+  void gathered(Job job, const Result<Checksum>& checksum);
+  void gather_failed(const Status& why);
   bool publish_from_slot(Channel& channel, uint32_t segment, ChunkWork& chunk, uint32_t layer);
   Source source_of(const Channel& channel, uint32_t segment) const;
   SegmentPlace place_of(uint32_t segment) const;
@@ -100,7 +101,7 @@ class Sending : public std::enable_shared_from_this<Sending> {
   void sent_from_blocks(uint32_t segment, uint64_t bytes, const Status& status);
   bool verifies(const ChunkWork& chunk, uint32_t layer) const;
   void drop_spoilt(uint32_t segment, ChunkWork& chunk, uint32_t layer);
-  void staged(uint32_t segment, Checksum checksum, Staging staging, TimePoint began);
+  void staged(uint32_t segment, const Result<Checksum>& checksum, Staging staging, TimePoint began);
   void apply(protocol::Effects effects);
   void ended(protocol::End end, const Status& why);
   bool reads_blocks() const {

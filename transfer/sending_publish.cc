@@ -18,7 +18,7 @@ std::optional<Sending::Source> Sending::next_source(Channel& channel) const {
 
 Sending::Source Sending::source_of(const Channel& channel, uint32_t segment) const {
   if (chunks_[segment / layers()].slot) return Source::kSlot;
-  if (!channel.sends_blocks()) return Source::kStaging;
+  if (!channel.sends_blocks() || core_.config.kv.cuda_device) return Source::kStaging;
   const SegmentPlace place = place_of(segment);
   return in_long_runs(place.blocks, place.order) ? Source::kBlocks : Source::kStaging;
 }
@@ -151,26 +151,28 @@ bool Sending::publish_by_staging(Channel& channel, uint32_t segment, ChunkWork& 
   auto lent = std::make_shared<Staging>(std::move(**staging));
   const TimePoint began = now();
   const SegmentPlace place = place_of(segment);
-  core_.copier->gather(place.blocks, place.order, place.seed, lent->bytes.data(),
-                       [self = shared_from_this(), segment, lent, began](Checksum checksum) {
-                         self->staged(segment, checksum, std::move(*lent), began);
-                       });
+  core_.copier->gather(
+      place.blocks, place.order, place.seed, lent->bytes.data(),
+      [self = shared_from_this(), segment, lent, began](const Result<Checksum>& checksum) {
+        self->staged(segment, checksum, std::move(*lent), began);
+      });
   return true;
 }
 
-void Sending::staged(uint32_t segment, Checksum checksum, Staging staging, TimePoint began) {
+void Sending::staged(uint32_t segment, const Result<Checksum>& checksum, Staging staging,
+                     TimePoint began) {
   --staging_gathers_;
   gather_time_ += now() - began;
   const uint64_t bytes = chunks_[segment / layers()].segment_bytes;
   core_.record(TimelineEvent::Stage::kGather, request_.handoff, segment / layers(),
                segment % layers(), bytes, began);
-  core_.node_metrics.copied(NodeMetrics::Copy::kGather, bytes);
+  if (checksum.ok()) core_.node_metrics.copied(NodeMetrics::Copy::kGather, bytes);
   Effects effects;
-  Status status;
+  Status status = checksum.status();
   Channel* channel = link_->channel();
-  if (!end_ && channel != nullptr) {
+  if (status.ok() && !end_ && channel != nullptr) {
     machine_->published(now(), segment, effects);
-    status = channel->publish({request_.handoff, segment, bytes, checksum}, std::move(staging),
+    status = channel->publish({request_.handoff, segment, bytes, *checksum}, std::move(staging),
                               [](const Status&) {});
   }
   // Packed: the blocks are not read any more. (A RESEND gathers again.)

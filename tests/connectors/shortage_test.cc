@@ -29,16 +29,17 @@ class GatedCopier final : public Copier {
 
   void gather(const KvSegment& from, PayloadOrder order, const ChecksumSeed& seed,
               std::byte* payload, Done done) override {
-    inner_->gather(from, order, seed, payload, [gate = gate_, done](Checksum checksum) {
-      if (gate->hold) {
-        gate->held.push_back([done, checksum] { done(checksum); });
-        gate->waiting = gate->held.size();
-        return;
-      }
-      done(checksum);
-      for (const auto& late : std::exchange(gate->held, {})) late();
-      gate->waiting = 0;
-    });
+    inner_->gather(from, order, seed, payload,
+                   [gate = gate_, done](const Result<Checksum>& checksum) {
+                     if (gate->hold) {
+                       gate->held.push_back([done, checksum] { done(checksum); });
+                       gate->waiting = gate->held.size();
+                       return;
+                     }
+                     done(checksum);
+                     for (const auto& late : std::exchange(gate->held, {})) late();
+                     gate->waiting = 0;
+                   });
   }
   void scatter(const KvSegment& to, PayloadOrder order, const ChecksumSeed& seed,
                const std::byte* payload, uint32_t first_token, Done done) override {

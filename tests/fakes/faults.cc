@@ -252,7 +252,7 @@ class StoppingCopier final : public Copier {
     if (stopper_->now("gather")) {
       KvSegment first = from;
       first.tokens = std::min(from.tokens, from.layout.block_tokens);
-      inner_->gather(first, order, seed, payload, [](Checksum) {});
+      inner_->gather(first, order, seed, payload, [](const Result<Checksum>&) {});
       Stopper::stop("gather");
     }
     inner_->gather(from, order, seed, payload, std::move(done));
@@ -263,7 +263,7 @@ class StoppingCopier final : public Copier {
       KvSegment first = to;
       first.tokens = std::min(to.tokens, to.layout.block_tokens);
       inner_->scatter(first, order, seed, payload, std::min(first_token, first.tokens),
-                      [](Checksum) {});
+                      [](const Result<Checksum>&) {});
       Stopper::stop("scatter");
     }
     inner_->scatter(to, order, seed, payload, first_token, std::move(done));
@@ -289,9 +289,10 @@ class BelievingCopier final : public Copier {
     // Not what was received: something from the host tier.
     if (payload != claimed_->bytes)
       return inner_->scatter(to, order, seed, payload, first_token, std::move(done));
-    inner_->scatter(
-        to, order, seed, payload, first_token,
-        [done = std::move(done), claim = claimed_->checksum](Checksum) { done(claim); });
+    inner_->scatter(to, order, seed, payload, first_token,
+                    [done = std::move(done), claim = claimed_->checksum](const Result<Checksum>&) {
+                      done(claim);
+                    });
   }
 
  private:

@@ -1,12 +1,8 @@
 // The kernels as launched on a GPU: the table of tests/kernels (random layouts, shuffled blocks,
 // odd sizes, poison around the tokens), byte for byte against the plain reference.
-#include <cuda_runtime_api.h>
-#include <gtest/gtest.h>
-
 #include <algorithm>
-#include <cstdio>
 
-#include "kernels/cuda.h"
+#include "tests/gpu/gpu_fixture.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/reference.h"
 #include "tests/kernels/vectors.h"
@@ -16,12 +12,6 @@ namespace {
 
 using cases::choose;
 using cases::Rng;
-
-#define ASSERT_CUDA(call)                                       \
-  do {                                                          \
-    const cudaError_t error = (call);                           \
-    ASSERT_EQ(error, cudaSuccess) << cudaGetErrorString(error); \
-  } while (false)
 
 constexpr int kRounds = 300;
 
@@ -38,6 +28,7 @@ class DeviceCopies {
     if (cudaMalloc(&to, std::max<size_t>(count * sizeof(T), 1)) != cudaSuccess) return nullptr;
     copies_.push_back(to);
     cudaMemcpy(to, from, count * sizeof(T), cudaMemcpyHostToDevice);
+    cudaDeviceSynchronize();  // it may have returned before it has arrived
     return static_cast<T*>(to);
   }
 
@@ -71,14 +62,8 @@ struct DeviceSide {
 class LaunchTest : public testing::Test {
  protected:
   void SetUp() override {
-    const Status usable = cuda_usable();
-    if (usable.ok()) {
-      ASSERT_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-      return;
-    }
-    ASSERT_EQ(usable.code(), Code::kUnavailable) << usable.to_string();
-    std::puts("skipped: no GPU");
-    GTEST_SKIP() << usable.to_string();
+    BATON_NEEDS_GPU();
+    ASSERT_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
   }
   void TearDown() override {
     if (stream_ != nullptr) cudaStreamDestroy(stream_);

@@ -1,0 +1,103 @@
+// What the copier does when its GPU breaks, at every point of a copy. The rest of its tests are
+// tests/gpu/copier_test.cc and handoff_test.cc, which run here on a fake GPU.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+
+#include "tests/fakes/fake_cuda.h"
+#include "tests/gpu/gpu_fixture.h"
+#include "transfer/cuda/cuda_copier.h"
+
+namespace baton::gpu {
+namespace {
+
+using fakes::fake_cuda::break_after;
+using fakes::fake_cuda::mend;
+
+class BrokenGpu : public ::testing::Test {
+ protected:
+  static constexpr size_t kBlock = 4096;
+
+  BrokenGpu() {
+    layout_.block_tokens = 1;
+    layout_.block_stride = kBlock;
+    layout_.opaque_block_bytes = kBlock;
+  }
+  ~BrokenGpu() override { mend(); }
+
+  Result<std::unique_ptr<Copier>> open() {
+    return cuda::make_copier(io_, {.segment_bytes = kBlock, .segment_blocks = 1, .bays = 2});
+  }
+
+  boost::asio::io_context io_;
+  KvLayout layout_;
+  static constexpr uint32_t kCopies = 7;  // more than there are bays; each has a block of its own
+  std::vector<std::byte> blocks_ = std::vector<std::byte>(kCopies * kBlock, std::byte{7});
+  std::vector<std::byte> payloads_ = std::vector<std::byte>(kCopies * kBlock);
+  const std::array<uint32_t, kCopies> block_{0, 1, 2, 3, 4, 5, 6};
+};
+
+TEST_F(BrokenGpu, EveryCopyComesBackOnceWithTheReason) {
+  for (uint32_t operations = 0; operations <= 5 * kCopies + 1; ++operations) {
+    auto copier = open();
+    ASSERT_TRUE(copier.ok()) << copier.status().to_string();
+    const Mirror mirror(blocks_.data(), blocks_.size());
+    break_after(static_cast<int>(operations));
+    uint32_t done = 0, failed = 0;
+    for (uint32_t i = 0; i < kCopies; ++i) {
+      const auto note = [&, i](const Result<Checksum>& checksum) {
+        ++done;
+        if (!checksum.ok()) {
+          ++failed;
+          EXPECT_EQ(checksum.status().native(), cudaErrorLaunchFailure);
+        } else {
+          EXPECT_EQ(*checksum, baton::checksum({1, 2}, blocks_.data(), kBlock)) << i;
+        }
+        if (done == kCopies) io_.stop();
+      };
+      const KvSegment segment{mirror.device(), layout_, &block_[i], 1};
+      if (i % 2 == 0) {
+        (*copier)->gather(segment, PayloadOrder::kOpaque, {1, 2}, payloads_.data() + i * kBlock,
+                          note);
+      } else {
+        (*copier)->scatter(segment, PayloadOrder::kOpaque, {1, 2}, blocks_.data(), 0, note);
+      }
+    }
+    io_.restart();
+    const auto work = boost::asio::make_work_guard(io_);
+    io_.run_for(std::chrono::seconds(60));
+    EXPECT_EQ(done, kCopies);
+    // Five operations a copy: the block list, the payload, the kernel, the checksum, the event.
+    EXPECT_EQ(failed == 0, operations > 5 * kCopies) << operations;
+    copier->reset();
+    mend();
+  }
+}
+
+TEST_F(BrokenGpu, NoCopierIsMadeForIt) {
+  for (int operations = 0; operations <= 8; ++operations) {
+    break_after(operations);
+    const auto copier = open();
+    EXPECT_FALSE(copier.ok()) << operations;
+    mend();
+  }
+  EXPECT_TRUE(open().ok());
+}
+
+TEST_F(BrokenGpu, ACopierThatGoesWaitsForWhatIsUnderWay) {
+  const Mirror mirror(blocks_.data(), blocks_.size());
+  auto copier = open();
+  ASSERT_TRUE(copier.ok()) << copier.status().to_string();
+  bool called = false;
+  for (uint32_t i = 0; i < kCopies; ++i)
+    (*copier)->gather({mirror.device(), layout_, &block_[i], 1}, PayloadOrder::kOpaque, {1, 2},
+                      payloads_.data() + i * kBlock,
+                      [&](const Result<Checksum>&) { called = true; });
+  copier->reset();  // the io_context has not run: nobody is told
+  EXPECT_FALSE(called);
+}
+
+}  // namespace
+}  // namespace baton::gpu

@@ -1,0 +1,338 @@
+#include "transfer/cuda/cuda_copier.h"
+
+#include <algorithm>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <cstring>
+#include <deque>
+#include <thread>
+
+#include "kernels/checksum.h"
+#include "kernels/cuda.h"
+#include "transfer/base/log.h"
+#include "transfer/base/mutex.h"
+#include "transfer/base/nvtx.h"
+#include "transfer/cuda/cuda_memory.h"
+#include "transfer/node.h"
+
+namespace baton::cuda {
+namespace {
+
+struct Job {
+  bool gathers = false;
+  KvSegment segment;
+  PayloadOrder order = PayloadOrder::kTokenHead;
+  ChecksumSeed seed;
+  std::byte* payload = nullptr;  // a scatter only reads it
+  uint32_t first_token = 0;
+  Copier::Done done;
+
+  size_t bytes() const { return segment_bytes(segment.layout, segment.tokens); }
+};
+
+// A checksum, then the block list: on both sides of PCIe alike.
+struct Note {
+  static size_t bytes(uint32_t blocks) { return sizeof(Checksum) + blocks * sizeof(uint32_t); }
+  static Checksum* checksum(std::byte* note) { return reinterpret_cast<Checksum*>(note); }
+  static uint32_t* blocks(std::byte* note) {
+    return reinterpret_cast<uint32_t*>(note + sizeof(Checksum));
+  }
+};
+
+// What one copy at a time has to itself.
+struct Bay {
+  DeviceMemory payload, note;
+  PinnedMemory host_note;
+  PinnedMemory bounce;  // for payloads that are not pinned
+  Event passed;
+  Stream stream;  // first to go: what was enqueued uses the others
+  Job job;
+  bool bounces = false;
+  Status status;  // of enqueuing it
+};
+
+class CudaCopier final : public Copier {
+ public:
+  CudaCopier(boost::asio::io_context& io, CudaCopierConfig config)
+      : io_(io), config_(std::move(config)) {}
+  // The waiter first: it waits for what is under way. Then streams, memory, pinned ranges, pools.
+  ~CudaCopier() override;
+  Status open();
+
+  void gather(const KvSegment& from, PayloadOrder order, const ChecksumSeed& seed,
+              std::byte* payload, Done done) override {
+    add({true, from, order, seed, payload, 0, std::move(done)});
+  }
+  void scatter(const KvSegment& to, PayloadOrder order, const ChecksumSeed& seed,
+               const std::byte* payload, uint32_t first_token, Done done) override {
+    add({false, to, order, seed, const_cast<std::byte*>(payload), first_token, std::move(done)});
+  }
+  uint32_t depth() const override { return config_.bays; }
+
+ private:
+  Result<std::unique_ptr<Bay>> make_bay() const;
+  Status try_kernels(Bay& bay);
+  void pin();
+  bool pinned(const std::byte* payload, size_t bytes) const;
+  Status check(const Job& job) const;
+  void add(Job job);
+  void start(Bay& bay, Job job);
+  Status enqueue(Bay& bay);
+  void passed(Bay& bay, Status status);
+  void wait_for_bays();
+
+  // Constant after open().
+  boost::asio::io_context& io_;
+  const CudaCopierConfig config_;
+  std::vector<PinnedRange> pinned_;
+  std::vector<std::unique_ptr<Bay>> bays_;
+
+  // Confined to the progress thread.
+  std::vector<Bay*> free_;
+  std::deque<Job> waiting_;
+
+  Mutex mutex_;
+  CondVar changed_;
+  std::deque<Bay*> under_way_ BATON_GUARDED_BY(mutex_);  // in the order of their start
+  bool stopping_ BATON_GUARDED_BY(mutex_) = false;
+  std::thread waiter_;
+};
+
+Status CudaCopier::open() {
+  BATON_RETURN_IF_ERROR(cuda_usable());
+  BATON_RETURN_IF_ERROR(use_device(config_.device));
+  pin();
+  for (uint32_t i = 0; i < config_.bays; ++i) {
+    BATON_ASSIGN_OR_RETURN(auto bay, make_bay());
+    free_.push_back(bay.get());
+    bays_.push_back(std::move(bay));
+  }
+  BATON_RETURN_IF_ERROR(try_kernels(*bays_[0]));
+  waiter_ = std::thread([this] { wait_for_bays(); });
+  log::info("GPU copies device={} at_once={} segment_bytes={} pinned_arenas={}", config_.device,
+            config_.bays, config_.segment_bytes, pinned_.size());
+  return ok_status();
+}
+
+CudaCopier::~CudaCopier() {
+  if (!waiter_.joinable()) return;
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+    changed_.notify_all();
+  }
+  waiter_.join();
+}
+
+void CudaCopier::pin() {
+  for (const auto& pool : config_.pools) {
+    const Arena& arena = pool->arena();
+    auto range = PinnedRange::create({arena.data(), arena.bytes()});
+    if (range.ok()) {
+      pinned_.push_back(std::move(range).value());
+      continue;
+    }
+    log::warn(
+        "an arena is not pinned: each copy between it and the GPU costs one more on the host "
+        "bytes={} why=\"{}\"",
+        arena.bytes(), range.status().message());
+  }
+}
+
+bool CudaCopier::pinned(const std::byte* payload, size_t bytes) const {
+  for (const PinnedRange& range : pinned_)
+    if (range.holds(payload, bytes)) return true;
+  return false;
+}
+
+Result<std::unique_ptr<Bay>> CudaCopier::make_bay() const {
+  auto bay = std::make_unique<Bay>();
+  const size_t note = Note::bytes(config_.segment_blocks);
+  BATON_ASSIGN_OR_RETURN(bay->payload, device_memory(config_.segment_bytes));
+  BATON_ASSIGN_OR_RETURN(bay->note, device_memory(note));
+  BATON_ASSIGN_OR_RETURN(bay->host_note, pinned_memory(note));
+  BATON_ASSIGN_OR_RETURN(bay->bounce, pinned_memory(config_.segment_bytes));
+  BATON_ASSIGN_OR_RETURN(bay->passed, event());
+  BATON_ASSIGN_OR_RETURN(bay->stream, stream());
+  return bay;
+}
+
+// A GPU that the kernels were not compiled for, or that computes otherwise than the host, is found
+// now; and what CUDA loads at a kernel's first launch does not keep the progress thread.
+Status CudaCopier::try_kernels(Bay& bay) {
+  const size_t bytes = std::min<size_t>(config_.segment_bytes, 3 * kStripeBytes / 2);
+  BATON_ASSIGN_OR_RETURN(const DeviceMemory blocks, device_memory(bytes));
+  KvLayout layout;
+  layout.block_tokens = 1;
+  layout.block_stride = static_cast<int64_t>(bytes);
+  layout.opaque_block_bytes = bytes;
+  const uint32_t first_block = 0;
+  const ChecksumSeed seed{1, bytes};
+  std::vector<std::byte> payload(bytes);
+  for (size_t i = 0; i < bytes; ++i) payload[i] = static_cast<std::byte>(i * 31 + i / 251);
+  const std::vector<std::byte> sent = payload;
+  const Checksum expected = checksum(seed, sent.data(), bytes);
+  for (const bool gathers : {false, true}) {
+    bay.job = {.gathers = gathers,
+               .segment = {blocks.get(), layout, &first_block, 1},
+               .order = PayloadOrder::kOpaque,
+               .seed = seed,
+               .payload = payload.data()};
+    BATON_RETURN_IF_ERROR(enqueue(bay));
+    BATON_RETURN_IF_ERROR(status_of(cudaEventSynchronize(bay.passed.get()), "trying the kernels"));
+    if (*Note::checksum(bay.host_note.get()) != expected ||
+        !std::equal(sent.begin(), sent.end(), bay.bounce.get()))
+      return Status(Code::kInternal, std::string("the GPU's ") + (gathers ? "gather" : "scatter") +
+                                         " does not do what the host's does");
+    std::memset(bay.bounce.get(), 0, bytes);  // the gather must bring the bytes back
+  }
+  return ok_status();
+}
+
+Status CudaCopier::check(const Job& job) const {
+  const uint32_t blocks = blocks_for(job.segment.layout, job.segment.tokens);
+  if (job.bytes() <= config_.segment_bytes && blocks <= config_.segment_blocks) return ok_status();
+  return Status(Code::kInvalidArgument, "a segment of " + std::to_string(job.bytes()) +
+                                            " bytes in " + std::to_string(blocks) +
+                                            " blocks: expected at most " +
+                                            std::to_string(config_.segment_bytes) + " in " +
+                                            std::to_string(config_.segment_blocks));
+}
+
+void CudaCopier::add(Job job) {
+  if (Status status = check(job); !status.ok()) {
+    boost::asio::post(io_, [done = std::move(job.done), status] { done(status); });
+    return;
+  }
+  if (free_.empty()) return waiting_.push_back(std::move(job));
+  Bay& bay = *free_.back();
+  free_.pop_back();
+  start(bay, std::move(job));
+}
+
+// Also what could not be enqueued goes to the waiter: a part of it may be under way.
+void CudaCopier::start(Bay& bay, Job job) {
+  bay.job = std::move(job);
+  bay.status = enqueue(bay);
+  MutexLock lock(mutex_);
+  under_way_.push_back(&bay);
+  changed_.notify_all();
+}
+
+Status CudaCopier::enqueue(Bay& bay) {
+  const NvtxRange range(bay.job.gathers ? "enqueue gather" : "enqueue verify_scatter");
+  const Job& job = bay.job;
+  const size_t bytes = job.bytes();
+  const uint32_t blocks = blocks_for(job.segment.layout, job.segment.tokens);
+  const cudaStream_t stream = bay.stream.get();
+  const auto copy = [&](void* to, const void* from, size_t n, cudaMemcpyKind kind) {
+    return status_of(cudaMemcpyAsync(to, from, n, kind, stream),
+                     job.gathers ? "a gather's copy" : "a scatter's copy");
+  };
+  BATON_RETURN_IF_ERROR(use_device(config_.device));
+  bay.bounces = !pinned(job.payload, bytes);
+  std::byte* const host = bay.bounces ? bay.bounce.get() : job.payload;
+  std::memcpy(Note::blocks(bay.host_note.get()), job.segment.blocks, blocks * sizeof(uint32_t));
+  BATON_RETURN_IF_ERROR(copy(Note::blocks(bay.note.get()), Note::blocks(bay.host_note.get()),
+                             blocks * sizeof(uint32_t), cudaMemcpyHostToDevice));
+  if (!job.gathers) {
+    if (bay.bounces) std::memcpy(host, job.payload, bytes);
+    BATON_RETURN_IF_ERROR(copy(bay.payload.get(), host, bytes, cudaMemcpyHostToDevice));
+  }
+  LaunchSegment launch{job.segment, job.order, job.seed, bay.payload.get(), job.first_token};
+  launch.segment.blocks = Note::blocks(bay.note.get());
+  Checksum* const sum = Note::checksum(bay.note.get());
+  BATON_RETURN_IF_ERROR(
+      (job.gathers ? launch_gather : launch_scatter)({&launch, 1}, sum, {}, stream));
+  if (job.gathers)
+    BATON_RETURN_IF_ERROR(copy(host, bay.payload.get(), bytes, cudaMemcpyDeviceToHost));
+  BATON_RETURN_IF_ERROR(copy(bay.host_note.get(), sum, sizeof(Checksum), cudaMemcpyDeviceToHost));
+  return status_of(cudaEventRecord(bay.passed.get(), stream), "recording a copy's event");
+}
+
+// On a thread of its own. An error of the GPU's is one of the whole context: it runs nothing any
+// more, so nothing of the copy does either.
+void CudaCopier::wait_for_bays() {
+  const Status device = use_device(config_.device);
+  for (;;) {
+    Bay* bay = nullptr;
+    {
+      MutexLock lock(mutex_);
+      while (under_way_.empty() && !stopping_) changed_.wait(mutex_);
+      if (under_way_.empty()) return;
+      bay = under_way_.front();
+      under_way_.pop_front();
+    }
+    Status status = device.ok() ? bay->status : device;
+    const Status waited = status_of(status.ok() ? cudaEventSynchronize(bay->passed.get())
+                                                : cudaStreamSynchronize(bay->stream.get()),
+                                    "waiting for a copy");
+    if (status.ok()) status = waited;
+    boost::asio::post(io_, [this, bay, status] { passed(*bay, status); });
+  }
+}
+
+// The bay's turn is over: on the progress thread again.
+void CudaCopier::passed(Bay& bay, Status status) {
+  Job job = std::move(bay.job);
+  Result<Checksum> result = *Note::checksum(bay.host_note.get());
+  if (!status.ok()) {
+    log::error("a copy on the GPU failed device={} why=\"{}\"", config_.device, status.message());
+    result = std::move(status);
+  } else if (bay.bounces) {
+    if (job.gathers) std::memcpy(job.payload, bay.bounce.get(), job.bytes());
+    if (config_.on_bounced) config_.on_bounced(job.bytes());
+  }
+  if (waiting_.empty()) {
+    free_.push_back(&bay);
+  } else {
+    Job next = std::move(waiting_.front());
+    waiting_.pop_front();
+    start(bay, std::move(next));
+  }
+  job.done(result);
+}
+
+// The last byte of the last block.
+int64_t extent(const KvMemory& kv) {
+  const KvLayout& l = kv.layout;
+  const int64_t last_block = int64_t{kv.blocks - 1} * l.block_stride;
+  if (l.opaque()) return last_block + static_cast<int64_t>(l.opaque_block_bytes) - 1;
+  return last_block + int64_t{l.planes - 1} * l.plane_stride +
+         int64_t{l.heads - 1} * l.head_stride + int64_t{l.block_tokens - 1} * l.token_stride +
+         l.head_bytes - 1;
+}
+
+Status check_layers(const KvMemory& kv) {
+  BATON_RETURN_IF_ERROR(cuda_usable());
+  for (size_t layer = 0; layer < kv.layer_base.size(); ++layer) {
+    const std::byte* const base = kv.layer_base[layer];
+    const std::string what = "the KV memory of layer " + std::to_string(layer);
+    BATON_RETURN_IF_ERROR(check_on_device(base, *kv.cuda_device, what));
+    BATON_RETURN_IF_ERROR(
+        check_on_device(base + extent(kv), *kv.cuda_device, "the end of " + what));
+  }
+  return ok_status();
+}
+
+// Which GPU is a thread's current one is the engine's affair on the engine's threads.
+template <typename F>
+Status on_own_thread(F&& work) {
+  Status status;
+  std::thread([&] { status = work(); }).join();
+  return status;
+}
+
+}  // namespace
+
+Status check_memory(const KvMemory& kv) {
+  return on_own_thread([&] { return check_layers(kv); });
+}
+
+Result<std::unique_ptr<Copier>> make_copier(boost::asio::io_context& io, CudaCopierConfig config) {
+  auto copier = std::make_unique<CudaCopier>(io, std::move(config));
+  BATON_RETURN_IF_ERROR(on_own_thread([&] { return copier->open(); }));
+  return std::unique_ptr<Copier>(std::move(copier));
+}
+
+}  // namespace baton::cuda
