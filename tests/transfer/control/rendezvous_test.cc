@@ -95,9 +95,9 @@ TEST_F(RendezvousTest, BothDialAtOnceManyTimes) {
 
 TEST_F(RendezvousTest, BothDialAtOnceFromTwoThreads) {
   // Either thread may not run for long: that is no silence of its node, and no late answer.
-  const ControlConfig patient = {.heartbeat_interval = kPatience,
-                                 .dial_deadline = 2 * kPatience,
-                                 .hello_deadline = 2 * kPatience};
+  ControlConfig patient;
+  patient.heartbeat_interval = kPatience;
+  patient.dial_deadline = patient.hello_deadline = 2 * kPatience;
   for (int round = 0; round < kRounds / 6; ++round) {
     SCOPED_TRACE(round);
     boost::asio::io_context other;
