@@ -44,6 +44,12 @@ class RendezvousTest : public ::testing::Test {
   static bool is_refusal(const std::optional<protocol::Message>& message, RefuseReason reason) {
     return is<Refuse>(message) && std::get<Refuse>(*message).reason == reason;
   }
+  static ControlConfig advertises(const std::string& address, Duration dial_deadline = 2s) {
+    ControlConfig config;
+    config.advertise = address;
+    config.dial_deadline = dial_deadline;
+    return config;
+  }
   // A raw connection that has said `hello` and was let in.
   RawPeer join(TestNode& node, const Hello& hello) {
     RawPeer raw = RawPeer::dial(io_, node.plane->address());
@@ -131,7 +137,7 @@ TEST_F(RendezvousTest, BothDialAtOnceFromTwoThreads) {
 }
 
 TEST_F(RendezvousTest, TheDeciderHoldsTheOtherConnectionUntilItsOwnDialIsThrough) {
-  TestNode node(io_, 1, {.advertise = "127.0.0.1:1"});  // sorts before the listener's port
+  TestNode node(io_, 1, advertises("127.0.0.1:1"));  // sorts before the listener's port
   RawListener listener(io_);
   const Hello theirs = hello_of(listener.address().to_string(), 2);
   const auto connected = node.connect(listener.address());
@@ -152,7 +158,7 @@ TEST_F(RendezvousTest, TheDeciderHoldsTheOtherConnectionUntilItsOwnDialIsThrough
 }
 
 TEST_F(RendezvousTest, TheHeldConnectionStaysWhereTheDeciderCannotDial) {
-  TestNode node(io_, 1, {.advertise = "127.0.0.1:1", .dial_deadline = 400ms});
+  TestNode node(io_, 1, advertises("127.0.0.1:1", 400ms));
   RawListener listener(io_);
   const auto connected = node.connect(listener.address());
   RawPeer unanswered = listener.accept();
