@@ -246,6 +246,7 @@ Result<double> Pair::ucx(UcxErrors errors) {
   BATON_ASSIGN_OR_RETURN(const Json ready, wire_->call({{"do", "ucx"}, {"peer", peer}}, kPatience));
   const TimePoint began = now();
   BATON_RETURN_IF_ERROR(ucx->send_all(side_->pool().bytes()));
+  BATON_RETURN_IF_ERROR(ucx->work_until([this] { return wire_->readable(); }));
   BATON_ASSIGN_OR_RETURN(const Json answer, wire_->receive(kPatience));
   BATON_RETURN_IF_ERROR(error_of(answer));
   return since(began, answer.at("at").get<int64_t>());

@@ -135,8 +135,7 @@ class Receiver {
     if (!side_ || found == ucx_.end()) return not_open();
     side_->pool().poison();
     BATON_RETURN_IF_ERROR(wire_.send(Json::object()));
-    BATON_RETURN_IF_ERROR(found->second->receive_all(side_->pool().bytes()));
-    const TimePoint at = now();
+    BATON_ASSIGN_OR_RETURN(const TimePoint at, found->second->receive_all(side_->pool().bytes()));
     BATON_RETURN_IF_ERROR(compare(0, 0));
     return Json{{"at", nanoseconds(at)}};
   }

@@ -114,19 +114,26 @@ class UcpStream final : public UcxStream {
     }
     for (void* request : requests)
       if (const Status sent = wait_for(request); status.ok()) status = sent;
-    ucp_request_param_t param{};
-    if (status.ok()) status = wait_for(ucp_ep_flush_nbx(endpoint_, &param));
     return status;
   }
 
-  Status receive_all(std::span<std::byte> bytes) override {
+  Status work_until(const std::function<bool()>& condition) override {
+    return progress_until(condition);
+  }
+
+  Result<TimePoint> receive_all(std::span<std::byte> bytes) override {
     into_ = bytes;
     missing_ = bytes.size();
     status_ = UCS_OK;
     const Status done = progress_until([this] { return missing_ == 0 || status_ != UCS_OK; });
+    const TimePoint landed_at = now();
     into_ = {};
     BATON_RETURN_IF_ERROR(done);
-    return status_ == UCS_OK ? ok_status() : failed("receiving", status_);
+    if (status_ != UCS_OK) return failed("receiving", status_);
+    // A rendezvous' sender waits for our last word, which may still be in this worker.
+    ucp_request_param_t param{};
+    BATON_RETURN_IF_ERROR(wait_for(ucp_worker_flush_nbx(worker_, &param)));
+    return landed_at;
   }
 
  private:

@@ -62,6 +62,11 @@ Status Wire::send(const Json& message) {
   return ok_status();
 }
 
+bool Wire::readable() const {
+  pollfd waiting{fd_.get(), POLLIN, 0};
+  return !unread_.empty() || ::poll(&waiting, 1, 0) != 0;
+}
+
 Result<Json> Wire::receive(Duration deadline) {
   const TimePoint end = now() + deadline;
   for (size_t searched = 0;;) {

@@ -21,6 +21,8 @@ class Wire {
   Status send(const Json& message);
   // kDeadlineExceeded; kUnavailable where the other side has gone.
   Result<Json> receive(Duration deadline);
+  // Whether receive() would find something, the end included, without waiting.
+  bool readable() const;
   // Sends and waits for the answer. An answer {"error": text, "code": n} is that error.
   Result<Json> call(const Json& request, Duration deadline);
 

@@ -158,11 +158,18 @@ void Dispatch::prefill_ended(const http::CallEnd& end, int status) {
     if (instance_lost(end)) {
       context_.registry.report_lost(*prefill_.instance, end.status.message());
     }
-    // Whether a refusal is a failure shows when the decoder has answered.
-    if (!refused) prefill_failed(reason, end.status.message());
+    refused ? judge_refusal() : prefill_failed(reason, end.status.message());
     if (decode_.call && paired_) tell_decoder_node("the prefiller's request failed: " + reason);
   }
   if (waits_for_prefill_) send_retry();
+}
+
+// What both engines refuse is the client's mistake; what one takes, the other should have taken.
+void Dispatch::judge_refusal() {
+  const bool decoder_takes_it = answer_.engine_status() != 0 && answer_.engine_status() < 400;
+  if (prefill_state_ != PrefillState::kRefused || !decoder_takes_it) return;
+  prefill_state_ = PrefillState::kFailed;
+  prefill_failed("http_" + std::to_string(prefill_status_), "the decoder takes the request");
 }
 
 void Dispatch::prefill_failed(const std::string& reason, const std::string& error) {
@@ -211,6 +218,7 @@ void Dispatch::send_decode(bool fetch) {
            {.on_head =
                 [self](const http::ResponseHead& head) {
                   self->answer_.begin(head, self->debug_headers());
+                  self->judge_refusal();
                 },
             .on_body = [self](std::string_view piece) { self->decode_piece(piece); },
             .on_end = [self](const http::CallEnd& end) { self->decode_ended(end); }});
@@ -317,8 +325,6 @@ void Dispatch::finish(const char* end) {
   exchange_->on_client_gone({});
   exchange_->on_drained({});
   if (decode_.call) decode_.call->cancel();
-  if (prefill_state_ == PrefillState::kRefused && !refuses_request(answer_.engine_status()))
-    prefill_failed("http_" + std::to_string(prefill_status_), "the decoder took the request");
   const bool whole = std::string_view(end) == "ok";
   if (prefill_.call && whole) {
     wait_timer_ = context_.loop.after(kPrefillGrace, [call = prefill_.call] { call->cancel(); });

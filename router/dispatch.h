@@ -65,6 +65,7 @@ class Dispatch : public std::enable_shared_from_this<Dispatch> {
   void end_leg(Leg& leg);
   void send_prefill();
   void prefill_ended(const http::CallEnd& end, int status);
+  void judge_refusal();
   void prefill_failed(const std::string& reason, const std::string& error);
   void send_decode(bool fetch);
   void decode_piece(std::string_view piece);

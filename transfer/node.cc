@@ -15,6 +15,9 @@
 namespace baton {
 namespace {
 
+// Longer ones would keep a core that the engine computes with.
+constexpr Duration kMostSpin = std::chrono::milliseconds(1);
+
 std::string milliseconds(Duration d) { return number(static_cast<uint64_t>(to_ms(d))) + " ms"; }
 
 Status check(const NodeConfig& config) {
@@ -28,6 +31,9 @@ Status check(const NodeConfig& config) {
   if (config.chunk_tokens == 0 || config.chunk_tokens % kv.layout.block_tokens != 0)
     return bad("chunk_tokens is " + number(config.chunk_tokens) +
                ": expected a multiple of block_tokens, which is " + number(kv.layout.block_tokens));
+  if (config.spin < Duration::zero() || config.spin > kMostSpin)
+    return bad("spin is " + std::to_string(to_ms(config.spin)) + " ms: expected 0 to " +
+               std::to_string(to_ms(kMostSpin)));
   const uint64_t segment = segment_bytes(kv.layout, config.chunk_tokens);
   if (segment > protocol::kMaxSegmentBytes)
     return bad("a segment of " + number(config.chunk_tokens) + " tokens has " + number(segment) +

@@ -275,6 +275,32 @@ TEST_F(RouterTest, APrefillerThatAloneRefusesARequestHasFailed) {
               HasSubstr(R"(baton_router_legs_failed_total{reason="http_404",role="prefill"} 1)"));
 }
 
+TEST_F(RouterTest, APrefillersRefusalThatNoDecoderContradictsIsNoFailure) {
+  start(1, 1);
+  auto answer = post("{}");
+  prefillers_[0]->next()->respond(400, kJson, R"({"error":{"message":"too long"}})");
+  nodes_[0]->next()->respond(200, {}, "");
+  decoders_[0]->next()->respond(503, {}, "");
+  expect_openai_error(*answer.get(), 503);
+  EXPECT_THAT(get("/metrics").body, Not(HasSubstr(R"(role="prefill"} 1)")));
+}
+
+// The client need not wait for the stream's end to be counted.
+TEST_F(RouterTest, APrefillerThatRefusesWhatStreamsHasFailedAtOnce) {
+  start(1, 1);
+  RawSocket socket = post_raw(R"({"stream":true})");
+  const ExchangePtr prefill = prefillers_[0]->next();
+  const ExchangePtr decode = decoders_[0]->next();
+  ASSERT_TRUE(decode->start_stream(200, kEvents).ok());
+  ASSERT_TRUE(decode->write("data: 1\n\n").ok());
+  socket.read_until("data: 1");
+  prefill->respond(400, kJson, R"({"error":{"message":"too long"}})");
+  nodes_[0]->next()->respond(200, {}, "");  // the decoder's node hears of it after it was counted
+  EXPECT_THAT(get("/metrics").body,
+              HasSubstr(R"(baton_router_legs_failed_total{reason="http_400",role="prefill"} 1)"));
+  decode->abort();
+}
+
 TEST_F(RouterTest, BrokenStreamEndsWithAnErrorEvent) {
   start(1, 2);
   RawSocket socket = post_raw(R"({"stream":true})");

@@ -81,6 +81,13 @@ Status ChannelCore::publish(const SegmentHeader& header, SlotRef slot, size_t of
   return ok_status();
 }
 
+Status ChannelCore::publish_staged(const SegmentHeader& header, SlotRef slot,
+                                   Channel::PublishDone done) {
+  if (closed_ || !published_.full()) return publish(header, std::move(slot), 0, std::move(done));
+  waiting_.push_back({header, std::move(slot), std::move(done)});
+  return ok_status();
+}
+
 void ChannelCore::wait_for_memory() {
   if (std::exchange(waits_for_memory_, true)) return;
   own_.queue->wait([weak = weak_from_this()] {
@@ -94,6 +101,9 @@ void ChannelCore::wait_for_memory() {
 void ChannelCore::forget(const HandoffAttempt& handoff) {
   if (closed_) return;  // finish() runs them
   auto dones = published_.forget(handoff);
+  for (Waiting& waiting : waiting_)
+    if (waiting.header.handoff == handoff) dones.push_back(std::move(waiting.done));
+  std::erase_if(waiting_, [&](const Waiting& w) { return w.header.handoff == handoff; });
   if (dones.empty()) return;
   boost::asio::post(socket_.get_executor(), [dones = std::move(dones)] {
     const Status why(Code::kCancelled, "the handoff ended");
@@ -171,6 +181,11 @@ Status ChannelCore::on_consumed(const Consumed& consumed) {
     BATON_ASSIGN_OR_RETURN(const auto done, published_.consumed(consumed.sequences[i]));
     if (done) done(ok_status());
   }
+  while (!closed_ && !waiting_.empty() && !published_.full()) {
+    Waiting next = std::move(waiting_.front());
+    waiting_.pop_front();
+    BATON_RETURN_IF_ERROR(publish(next.header, std::move(next.slot), 0, std::move(next.done)));
+  }
   if (!closed_ && waits_for_peer_ && events_ != nullptr) {
     waits_for_peer_ = false;
     events_->on_staging();
@@ -233,6 +248,8 @@ void ChannelCore::finish(const Status& why) {
   for (const auto& done : published_.forget_all()) {
     if (done) done(cancelled);
   }
+  for (const Waiting& waiting : std::exchange(waiting_, {}))
+    if (waiting.done) waiting.done(cancelled);
   if (ChannelEvents* events = std::exchange(events_, nullptr)) events->on_channel_closed(why);
 }
 
@@ -252,7 +269,7 @@ class LocalChannel final : public Channel {
   Result<std::optional<Staging>> acquire(size_t bytes) override { return core_->acquire(bytes); }
   Status publish(const SegmentHeader& header, Staging staging, PublishDone done) override {
     staging.writer.reset();
-    return core_->publish(header, std::move(staging.slot), 0, std::move(done));
+    return core_->publish_staged(header, std::move(staging.slot), std::move(done));
   }
   Status publish(const SegmentHeader& header, SlotRef slot, size_t offset,
                  PublishDone done) override {

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <boost/asio/local/stream_protocol.hpp>
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -39,6 +40,9 @@ class ChannelCore : public std::enable_shared_from_this<ChannelCore> {
   Result<std::optional<Staging>> acquire(size_t bytes);
   Status publish(const SegmentHeader& header, SlotRef slot, size_t offset,
                  Channel::PublishDone done);
+  // From staging memory, which acquire() lent when there was room: waits where others have taken it
+  // meanwhile.
+  Status publish_staged(const SegmentHeader& header, SlotRef slot, Channel::PublishDone done);
   void forget(const HandoffAttempt& handoff);
   void close(Status why);
   // The owner's handle is gone: close without telling it.
@@ -61,6 +65,12 @@ class ChannelCore : public std::enable_shared_from_this<ChannelCore> {
   const uint32_t peer_max_published_;
   ChannelEvents* events_;  // null once abandoned
   Published published_;
+  struct Waiting {
+    SegmentHeader header;
+    SlotRef slot;
+    Channel::PublishDone done;
+  };
+  std::deque<Waiting> waiting_;     // staged, for a segment to be consumed
   uint64_t last_sequence_ = 0;      // of the peer
   uint32_t owed_ = 0;               // PUBLISHes of the peer whose CONSUMED is not encoded yet
   std::vector<uint64_t> consumed_;  // to be told to the peer

@@ -6,6 +6,8 @@
 #include <array>
 #include <cerrno>
 
+#include "transfer/base/check.h"
+
 namespace baton::tcp {
 namespace {
 
@@ -13,7 +15,7 @@ namespace {
 // then (acknowledgements) costs the receiver the time in which it would read; larger ones are
 // summed when they have left the second cache.
 constexpr uint64_t kPieceBytes = 1 << 20;
-constexpr size_t kMaxList = 512;  // entries of a list; the system's bound is 1,024
+constexpr size_t kMaxList = 512;  // entries of a list, but for a last trailer; the system's: 1,024
 
 alignas(64) constexpr std::array<std::byte, 64 << 10> kZeros{};
 
@@ -34,6 +36,7 @@ void Outgoing::add(const SegmentHeader& header, const SegmentPlace& place, Done 
   Segment segment;
   segment.header = header;
   segment.runs = Runs(place);
+  BATON_CHECK(segment.runs.bytes() == header.bytes, "the place is as large as the segment");
   segment.pass.emplace(place.seed, segment.runs.bytes());
   segment.done = std::move(done);
   push(std::move(segment));
@@ -59,7 +62,7 @@ uint64_t Outgoing::prepare(uint64_t most) {
     prepared += bytes;
   };
   for (Segment& segment : queue_) {
-    if ((most == 0 && !segment.all_but_trailer()) || list_.size() >= kMaxList) break;
+    if ((most == 0 && !segment.all_but_trailer()) || list_.size() + 2 >= kMaxList) break;
     if (segment.written < kHeaderBytes)
       append(segment.head.data() + segment.written, kHeaderBytes - segment.written);
     const uint64_t sent = segment.payload_written();
@@ -69,7 +72,7 @@ uint64_t Outgoing::prepare(uint64_t most) {
       listed = std::min<uint64_t>(listed, kZeros.size());
       append(kZeros.data(), listed);
     } else if (listed > 0) {
-      listed = segment.next.list(segment.runs, listed, kMaxList, list_);
+      listed = segment.next.list(segment.runs, listed, kMaxList - list_.size(), list_);
       prepared += listed;
     }
     most -= listed;
@@ -121,6 +124,7 @@ Result<Pass> Outgoing::write(int socket, uint64_t budget, std::vector<Done>& fin
     if (budget == 0 && !(queue_.size() == 1 && queue_.front().all_but_trailer()))
       return Pass::kSpent;
     const uint64_t prepared = prepare(std::min(budget, kPieceBytes));
+    BATON_CHECK(prepared > 0, "there is something to write");
     msghdr message{};
     message.msg_iov = list_.data();
     message.msg_iovlen = list_.size();

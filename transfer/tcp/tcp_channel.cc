@@ -36,26 +36,30 @@ void ChannelCore::start() {
 
 // --- sending
 
-ChannelCore::Lane& ChannelCore::emptiest_lane() {
-  const auto before = [](const auto& a, const auto& b) { return a->out.bytes() < b->out.bytes(); };
-  return **std::min_element(lanes_.begin(), lanes_.end(), before);
-}
-
-ChannelCore::Lane* ChannelCore::free_lane(const HandoffAttempt* handoff) {
-  const auto holds = [&](const auto& lane) {
-    return handoff != nullptr && lane->out.holds(*handoff);
-  };
+ChannelCore::Lane* ChannelCore::emptiest_lane(const HandoffAttempt& handoff, bool with_room) const {
+  const auto holds = [&](const auto& lane) { return lane->out.holds(handoff); };
   const auto taken = std::count_if(lanes_.begin(), lanes_.end(), holds);
-  // One is left for others.
+  // One is left for others, where there are several.
   const bool on_those_only = taken > 0 && static_cast<size_t>(taken) + 1 >= lanes_.size();
   Lane* best = nullptr;
   for (const auto& lane : lanes_) {
-    if (lane->out.segments() >= config_.queued_segments) continue;
-    if (on_those_only && !holds(lane)) continue;
+    if ((on_those_only && !holds(lane)) || (with_room && !has_room(*lane))) continue;
     if (best == nullptr || lane->out.bytes() < best->out.bytes()) best = lane.get();
   }
-  if (best == nullptr) waits_for_lane_ = true;
   return best;
+}
+
+ChannelCore::Lane* ChannelCore::free_lane(const HandoffAttempt& handoff) {
+  Lane* const lane = emptiest_lane(handoff, true);
+  waits_for_lane_ = waits_for_lane_ || lane == nullptr;
+  return lane;
+}
+
+bool ChannelCore::any_lane_free() {
+  const bool any =
+      std::any_of(lanes_.begin(), lanes_.end(), [&](const auto& lane) { return has_room(*lane); });
+  waits_for_lane_ = waits_for_lane_ || !any;
+  return any;
 }
 
 Status ChannelCore::no_lane() {
@@ -72,7 +76,7 @@ Result<std::optional<Staging>> ChannelCore::acquire(size_t bytes) {
                                               " bytes, where a transit slot has " +
                                               std::to_string(most));
   }
-  if (free_lane(nullptr) == nullptr) return std::optional<Staging>();
+  if (!any_lane_free()) return std::optional<Staging>();
   std::optional<SlotRef> slot = memory_.transit->allocate();
   if (!slot) {
     wait_for_memory();
@@ -96,7 +100,8 @@ void ChannelCore::wait_for_memory() {
 Status ChannelCore::publish(const SegmentHeader& header, Source source, SlotRef slot,
                             std::span<std::byte> bytes, Channel::PublishDone done) {
   if (closed_) return closed_status();
-  Lane* lane = source == Source::kStaging ? &emptiest_lane() : free_lane(&header.handoff);
+  Lane* lane =
+      source == Source::kStaging ? emptiest_lane(header.handoff, false) : free_lane(header.handoff);
   if (lane == nullptr) return no_lane();
   lane->out.add(header, std::move(slot), bytes, std::move(done));
   wake(*lane);
@@ -106,7 +111,7 @@ Status ChannelCore::publish(const SegmentHeader& header, Source source, SlotRef 
 Status ChannelCore::send(const SegmentHeader& header, const SegmentPlace& place,
                          Channel::PublishDone done) {
   if (closed_) return closed_status();
-  Lane* lane = free_lane(&header.handoff);
+  Lane* lane = free_lane(header.handoff);
   if (lane == nullptr) return no_lane();
   lane->out.add(header, place, std::move(done));
   wake(*lane);
@@ -126,6 +131,7 @@ void ChannelCore::wake(Lane& lane) {
 
 void ChannelCore::write(Lane& lane) {
   auto finished = std::exchange(finished_, {});
+  const size_t before = lane.out.segments();
   const Result<Pass> pass = lane.out.write(lane.socket.native_handle(), kWriteTurnBytes, finished);
   if (!pass.ok()) close(pass.status());
   // `writing` stays while these run: what they queue goes on below, not in a second chain of
@@ -140,10 +146,12 @@ void ChannelCore::write(Lane& lane) {
     lane.writing = false;
     if (lane.out.segments() != 0) wake(lane);
   }
-  if (waits_for_lane_ && lane.out.segments() < config_.queued_segments && events_ != nullptr) {
-    waits_for_lane_ = false;
-    events_->on_staging();
-  }
+  // Which lane is free for whom changes with each segment that is through.
+  if (lane.out.segments() < before) tell_of_room();
+}
+
+void ChannelCore::tell_of_room() {
+  if (events_ != nullptr && std::exchange(waits_for_lane_, false)) events_->on_staging();
 }
 
 void ChannelCore::wait_writable(Lane& lane) {
@@ -183,7 +191,7 @@ void ChannelCore::memory_is_back() {
 }
 
 bool ChannelCore::full_for(const HandoffAttempt& handoff) {
-  return !closed_ && free_lane(&handoff) == nullptr;
+  return !closed_ && free_lane(handoff) == nullptr;
 }
 
 // --- ends
@@ -203,6 +211,7 @@ void ChannelCore::forget(const HandoffAttempt& handoff) {
                       for (const auto& done : dones) done(why);
                       for (const SegmentHeader& header : lost)
                         if (self->events_ != nullptr) self->events_->on_placed(header, why);
+                      if (!self->closed_) self->tell_of_room();
                     });
 }
 

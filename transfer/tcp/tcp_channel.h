@@ -50,10 +50,13 @@ class ChannelCore : public std::enable_shared_from_this<ChannelCore> {
     bool out_of_memory = false;
   };
 
-  Lane& emptiest_lane();
-  // The lane for the next segment, of that handoff or of any; null where each has as much as it may
-  // hold.
-  Lane* free_lane(const HandoffAttempt* handoff);
+  bool has_room(const Lane& lane) const { return lane.out.segments() < config_.queued_segments; }
+  // With the least before it, of those that this handoff's next segment may take.
+  Lane* emptiest_lane(const HandoffAttempt& handoff, bool with_room) const;
+  // Null where none of them has room: on_staging() tells when one may.
+  Lane* free_lane(const HandoffAttempt& handoff);
+  bool any_lane_free();
+  void tell_of_room();
   Status no_lane();
   void wake(Lane& lane);
   void write(Lane& lane);

@@ -13,9 +13,9 @@ namespace baton::tcp {
 struct TcpConfig {
   uint16_t port = 0;  // where lanes are accepted, at the control listener's host; 0: any free
   Duration open_deadline = std::chrono::seconds(2);
-  // Connections of a channel. A segment takes the one with the least before it. A handoff has
-  // segments on all but one of them at most, so that a small one does not stand behind a large one.
-  // 1 to 16; the dialling side's number counts.
+  // Connections of a channel. A segment takes the one with the least before it. Where there are
+  // several, a handoff has segments on all but one of them at most, so that a small one does not
+  // stand behind a large one. 1 to 16; the dialling side's number counts.
   uint16_t lanes = 2;
   // Segments that one lane holds, the one being written included: what more is ready waits where
   // the scheduler still chooses whose goes next. At least 1.

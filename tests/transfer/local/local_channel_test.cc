@@ -259,6 +259,36 @@ TEST_F(LocalChannelTest, NoMoreIsPublishedThanAllowed) {
   ASSERT_TRUE(until([&] { return b.events.payloads.size() == 2; }));
 }
 
+// Staging memory that was lent while there was room is published when there is room again.
+TEST_F(LocalChannelTest, WhatWasLentWaitsForRoom) {
+  Side a(io_, 1, {.max_published = 1}), b(io_, 2);
+  join(io_, a, b);
+  std::vector<Staging> lent;
+  for (uint32_t i = 0; i < 3; ++i) {
+    auto staging = a.channel->acquire(100);
+    ASSERT_TRUE(staging.ok() && *staging);
+    fill((*staging)->bytes, i);
+    lent.push_back(std::move(**staging));
+  }
+  std::vector<std::pair<uint32_t, Code>> outcomes;
+  for (uint32_t i = 0; i < 3; ++i) {
+    const Status status =
+        a.channel->publish(segment(i, 100, i == 1 ? 9 : 1), std::move(lent[i]),
+                           [&outcomes, i](const Status& s) { outcomes.emplace_back(i, s.code()); });
+    ASSERT_TRUE(status.ok()) << status.to_string();
+  }
+  a.channel->forget(handoff(9));
+  ASSERT_TRUE(until([&] { return b.events.payloads.size() == 1 && outcomes.size() == 1; }));
+  EXPECT_THAT(outcomes, ::testing::ElementsAre(std::pair(1u, Code::kCancelled)));
+  b.events.payloads.pop_front();
+  ASSERT_TRUE(until([&] { return b.events.payloads.size() == 1; }));
+  EXPECT_EQ(b.events.headers.back().segment, 2u);
+  EXPECT_TRUE(filled(b.events.payloads.front().bytes(), 2));
+  b.events.payloads.pop_front();
+  ASSERT_TRUE(until([&] { return outcomes.size() == 3; }));
+  EXPECT_EQ(a.transit->counts().free, a.transit->counts().total);
+}
+
 TEST_F(LocalChannelTest, CloseTellsEverybodyOnceAndTheOwnerLast) {
   Side a(io_, 1), b(io_, 2);
   join(io_, a, b);

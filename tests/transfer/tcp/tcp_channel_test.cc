@@ -221,6 +221,31 @@ TEST_F(TcpChannelTest, AHandoffLeavesALaneToOthers) {
   }
 }
 
+// Also out of staging memory, of which several pieces may have been lent before the first is sent.
+TEST_F(TcpChannelTest, AStagedHandoffLeavesALaneToOthers) {
+  Side a(io_, 1, {.lanes = 2, .queued_segments = 2}, 8), b(io_, 2);
+  join(io_, a, b);
+  std::vector<Staging> lent;
+  for (uint32_t i = 0; i < 5; ++i) {
+    auto staging = a.channel->acquire(4096);
+    ASSERT_TRUE(staging.ok() && *staging);
+    fill((*staging)->bytes, i);
+    lent.push_back(std::move(**staging));
+  }
+  std::vector<Status> outcomes;
+  for (uint32_t i = 0; i < 5; ++i)
+    ASSERT_TRUE(a.channel->publish(segment(i, 4096), std::move(lent[i]), noting(&outcomes)).ok());
+  EXPECT_TRUE(a.channel->full_for(handoff(1)));
+  EXPECT_FALSE(a.channel->full_for(handoff(2)));
+  ASSERT_TRUE(until([&] { return b.events.payloads.size() == 5 && outcomes.size() == 5; }));
+  for (uint32_t i = 0; i < 5; ++i) {  // by one lane: in order
+    EXPECT_EQ(b.events.headers[i].segment, i);
+    EXPECT_TRUE(filled(b.events.payloads[i].bytes(), i));
+  }
+  EXPECT_GE(a.events.stagings, 1);
+  EXPECT_FALSE(a.channel->full_for(handoff(1)));
+}
+
 TEST_F(TcpChannelTest, WhatNobodyWantsIsReadAndForgotten) {
   Side a(io_, 1, {.lanes = 1}), b(io_, 2);
   join(io_, a, b);
@@ -325,11 +350,11 @@ TEST_F(TcpChannelTest, NoMoreIsQueuedThanAllowed) {
   Side a(io_, 1, {.lanes = 2, .queued_segments = 1}), b(io_, 2);
   join(io_, a, b);
   std::vector<Status> outcomes;
-  publish(a, segment(1, 100), &outcomes);
-  publish(a, segment(2, 100), &outcomes);
+  publish(a, segment(1, 100, 1), &outcomes);
+  publish(a, segment(2, 100, 2), &outcomes);
   EXPECT_FALSE(a.channel->acquire(100)->has_value());
   const Status full =
-      a.channel->publish(segment(3, 10), *a.retained->allocate(), 0, [](const Status&) {});
+      a.channel->publish(segment(3, 10, 3), *a.retained->allocate(), 0, [](const Status&) {});
   EXPECT_EQ(full.code(), Code::kResourceExhausted);
   ASSERT_TRUE(until([&] { return a.events.stagings >= 1; }));
   publish(a, segment(3, 100), &outcomes);
