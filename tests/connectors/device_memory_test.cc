@@ -1,10 +1,15 @@
 // Handoffs from and to KV memory that only a copier can reach: no channel touches it, copies are
 // under way for a while, and a GPU that fails ends handoffs and nothing else. What a real GPU's
 // copier does is in tests/gpu.
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <nlohmann/json.hpp>
 
 #include "tests/connectors/two_nodes.h"
 #include "tests/fakes/fake_device.h"
+#include "transfer/node_impl.h"
 #include "transfer/ucx/ucx_endpoint.h"
 
 namespace baton::fakes {
@@ -23,6 +28,10 @@ std::vector<ChannelChoice> kinds() {
 #endif
   return all;
 }
+
+// Who ends a handoff while its bytes are being copied.
+enum class EndedBy : uint8_t { kSender, kReceiver, kLostConnection };
+constexpr EndedBy kAllEnds[] = {EndedBy::kSender, EndedBy::kReceiver, EndedBy::kLostConnection};
 
 class DeviceMemory : public TwoNodes, public ::testing::WithParamInterface<ChannelChoice> {
  protected:
@@ -45,6 +54,8 @@ class DeviceMemory : public TwoNodes, public ::testing::WithParamInterface<Chann
   }
   // The devices outlive the nodes.
   void TearDown() override {
+    for (const auto& device : {&a_device, &b_device})
+      if (*device) (*device)->gate.open();
     a_node.reset();
     b_node.reset();
   }
@@ -53,6 +64,50 @@ class DeviceMemory : public TwoNodes, public ::testing::WithParamInterface<Chann
   }
   uint64_t prompt_bytes() const { return kTokens * a_kv->token_bytes() * a_shape.layers; }
   double chunks_in_tier(Node& node) { return metric(node, R"(baton_tier_chunks{tier="host"})"); }
+
+  // What the node says of itself; what was posted to its progress thread before has run by then.
+  static nlohmann::json view(Node& node) {
+    auto seen = node.impl().debug_handoffs(std::chrono::seconds(20));
+    EXPECT_TRUE(seen.ok()) << seen.status().to_string();
+    return seen.ok() ? *seen : nlohmann::json();
+  }
+  // Slots of which somebody reads or writes, of both pools.
+  static uint64_t taken_slots(Node& node) {
+    const nlohmann::json slots = view(node)["slots"];
+    return slots["total"].get<uint64_t>() - slots["free"].get<uint64_t>();
+  }
+  // The control connection breaks, which a dialled: each node is gone for the other.
+  void cut() {
+    int cuts = 0;
+    for (int fd = 0; fd < 1024; ++fd) {
+      sockaddr_in peer{};
+      socklen_t length = sizeof(peer);
+      if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) != 0 ||
+          peer.sin_family != AF_INET || ntohs(peer.sin_port) != b_node->address().port)
+        continue;
+      cuts += ::shutdown(fd, SHUT_RDWR) == 0;
+    }
+    EXPECT_GT(cuts, 0);
+  }
+  void end(EndedBy who, Prefiller& p, Decoder& d) {
+    if (who == EndedBy::kSender) p.session->abort("enough");
+    if (who == EndedBy::kReceiver) d.session->abort("enough");
+    if (who == EndedBy::kLostConnection) cut();
+  }
+  // A handoff whose bytes are on their way, as far as the closed gates let them; its prefiller goes
+  // on, so that its engine may still abort.
+  void run_into_the_gate(Prefiller& p, Decoder& d) {
+    const HandoffAttempt h = handoff();
+    ASSERT_TRUE(p.create(h, b_address(), kTokens, 5).ok());
+    ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), kTokens, 5).ok());
+    p.begin();
+    ASSERT_TRUE(d.wait(State::kOffered));
+    d.accept();
+    ASSERT_TRUE(d.wait(State::kLoading));
+    for (uint32_t l = 0; l < a_shape.layers; ++l) p.layer(l, 0, kTokens);
+  }
+  void end_while_gathering(SendMode mode, EndedBy who);
+  void end_while_scattering(SendMode mode, EndedBy who);
 
   bool retain_received = false;
   std::unique_ptr<FakeDevice> a_device, b_device;
@@ -186,6 +241,108 @@ TEST_P(DeviceMemory, ALoadFromTheTierThatFailsEndsTheHandoff) {
   const DecodeSession::Poll failed = once(2);
   EXPECT_EQ(failed.why.code(), Code::kInternal) << failed.why.to_string();
   EXPECT_EQ(chunks_in_tier(*b_node), chunks);  // it is the GPU that failed, not the chunk
+}
+
+// The GPU may read the blocks, and write the slots, until the copy has come back.
+void DeviceMemory::end_while_gathering(SendMode mode, EndedBy who) {
+  start(mode);
+  a_device->gate.close();
+  auto p = prefiller();
+  auto d = decoder();
+  run_into_the_gate(p, d);
+  ASSERT_TRUE(p.released.until([&] { return a_device->gate.waiting() == FakeDevice::kDepth; }));
+  const uint64_t taken = taken_slots(*a_node);
+  EXPECT_GE(taken, uint64_t{FakeDevice::kDepth});
+  end(who, p, d);
+  ASSERT_TRUE(p.released.until([&] { return p.session->report().end.has_value(); }));
+  EXPECT_EQ(p.session->report().end,
+            who == EndedBy::kLostConnection ? End::kFailed : End::kCancelled);
+  p.session->finish();
+  EXPECT_EQ(taken_slots(*a_node), taken);
+  EXPECT_EQ(p.released.seen(), 0);
+  EXPECT_EQ(copied(*a_node, "gather"), 0);
+
+  a_device->gate.open();
+  EXPECT_TRUE(p.wait_released());
+  // What is whole serves a retry, the rest is free.
+  EXPECT_TRUE(p.released.until([&] { return taken_slots(*a_node) == chunks_in_tier(*a_node); }));
+  const bool kept = mode == SendMode::kRetained && who != EndedBy::kSender;
+  EXPECT_EQ(chunks_in_tier(*a_node), kept ? (kTokens + 63) / 64 : 0);
+}
+
+TEST_P(DeviceMemory, WhoeverEndsAHandoffItsBlocksAreKeptWhileTheyAreGathered) {
+  for (const SendMode mode : {SendMode::kTransient, SendMode::kRetained})
+    for (const EndedBy who : kAllEnds) {
+      SCOPED_TRACE(testing::Message() << "mode " << int(mode) << ", ended by " << int(who));
+      end_while_gathering(mode, who);
+      TearDown();
+    }
+}
+
+// The GPU may write the blocks, and read what was received, until the copy has come back.
+void DeviceMemory::end_while_scattering(SendMode mode, EndedBy who) {
+  start(mode);
+  b_device->gate.close();
+  auto p = prefiller();
+  auto d = decoder();
+  run_into_the_gate(p, d);
+  ASSERT_TRUE(d.changed.until([&] { return b_device->gate.waiting() >= 2; }));
+  end(who, p, d);
+  ASSERT_TRUE(d.changed.until([&] { return view(*b_node)["handoffs"].at(0)["state"] == "ended"; }));
+  EXPECT_EQ(d.session->poll().state, State::kLoading);
+  EXPECT_EQ(d.released.seen(), 0);
+  EXPECT_EQ(copied(*b_node, "scatter"), 0);
+
+  b_device->gate.open();
+  if (who != EndedBy::kReceiver) {
+    EXPECT_TRUE(d.wait(State::kFailed));
+    EXPECT_EQ(d.released.seen(), 0);  // the engine has not said that it is done
+  }
+  EXPECT_TRUE(d.finish());
+  EXPECT_GE(copied(*b_node, "scatter"), 2 * 64 * b_kv->token_bytes());
+  // What was received stayed as long: every copy found the bytes that had come.
+  EXPECT_EQ(metric(*b_node, R"(baton_checksum_failures_total{where="handoff"})"), 0);
+}
+
+TEST_P(DeviceMemory, WhoeverEndsAHandoffItsBlocksAreKeptWhileTheyAreScatteredInto) {
+  for (const SendMode mode : {SendMode::kTransient, SendMode::kRetained})
+    for (const EndedBy who : kAllEnds) {
+      SCOPED_TRACE(testing::Message() << "mode " << int(mode) << ", ended by " << int(who));
+      end_while_scattering(mode, who);
+      TearDown();
+    }
+}
+
+TEST_P(DeviceMemory, CopiesMayComeBackInAnyOrder) {
+  for (const SendMode mode : {SendMode::kTransient, SendMode::kRetained}) {
+    SCOPED_TRACE(testing::Message() << "mode " << int(mode));
+    start(mode);
+    a_device->gate.close();
+    b_device->gate.close();
+    auto p = prefiller();
+    auto d = decoder();
+    run_into_the_gate(p, d);
+    p.session->finish();
+    ASSERT_TRUE(p.released.until([&] { return a_device->gate.waiting() == FakeDevice::kDepth; }));
+    a_device->gate.let_go_backwards();
+    ASSERT_TRUE(d.changed.until([&] { return b_device->gate.waiting() >= 2; }));
+    EXPECT_TRUE(d.changed.until([&] {
+      a_device->gate.let_go_backwards();
+      b_device->gate.let_go_backwards();
+      return d.session->poll().state != State::kLoading;
+    }));
+    EXPECT_EQ(d.session->poll().state, State::kLoaded) << d.session->poll().why.to_string();
+    EXPECT_EQ(d.wrong(kTokens), 0u);
+    EXPECT_EQ(b_kv->disturbed(d.blocks, kTokens), 0u);
+    EXPECT_TRUE(p.wait_released());
+    EXPECT_TRUE(d.finish());
+    EXPECT_EQ(d.session->report().end, End::kCommitted);
+    EXPECT_EQ(copied(*a_node, "gather"), prompt_bytes());
+    EXPECT_EQ(copied(*b_node, "scatter"), prompt_bytes());
+    p.session.reset();
+    d.session.reset();
+    TearDown();
+  }
 }
 
 TEST(DeviceMemoryConfig, ANodeWithoutThatGpuDoesNotStart) {

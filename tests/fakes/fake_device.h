@@ -9,17 +9,64 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
+#include <functional>
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "kernels/gather.h"
 #include "kernels/scatter.h"
 #include "transfer/base/check.h"
+#include "transfer/base/mutex.h"
 #include "transfer/node.h"
 
 namespace baton::fakes {
 
+// Where copies wait before they touch a byte, while it is closed. Thread-safe.
+class CopyGate {
+ public:
+  void close() {
+    MutexLock lock(mutex_);
+    closed_ = true;
+  }
+  // Lets go of what waits, the oldest first, and of all that comes.
+  void open() {
+    for (const auto& copy : take(false)) copy();
+  }
+  // Lets go of what waits, the newest first, and stays closed. How many there were.
+  size_t let_go_backwards() {
+    auto copies = take(true);
+    std::reverse(copies.begin(), copies.end());
+    for (const auto& copy : copies) copy();
+    return copies.size();
+  }
+  size_t waiting() const {
+    MutexLock lock(mutex_);
+    return waiting_.size();
+  }
+  void pass(std::function<void()> copy) {
+    {
+      MutexLock lock(mutex_);
+      if (closed_) return waiting_.push_back(std::move(copy));
+    }
+    copy();
+  }
+
+ private:
+  std::vector<std::function<void()>> take(bool closed) {
+    MutexLock lock(mutex_);
+    closed_ = closed;
+    return std::exchange(waiting_, {});
+  }
+
+  mutable Mutex mutex_;
+  bool closed_ BATON_GUARDED_BY(mutex_) = false;
+  std::vector<std::function<void()>> waiting_ BATON_GUARDED_BY(mutex_);
+};
+
 // Gives the node other addresses for an engine's memory: whoever follows them faults. Counts what
-// the copier does, and fails what it is told to. Outlives the node.
+// the copier does, and fails what it is told to. Outlives the node, which does not end while copies
+// wait at the gate.
 class FakeDevice {
  public:
   // `bytes` from the first layer's base on.
@@ -46,6 +93,7 @@ class FakeDevice {
   std::atomic<int> failing_gather{0}, failing_scatter{0};
   std::atomic<int> gathers{0}, scatters{0};
   std::atomic<int> most_at_once{0};
+  CopyGate gate;
 
   static constexpr uint32_t kDepth = 4;
 
@@ -76,14 +124,15 @@ class FakeDevice {
     template <typename Copy>
     void run(bool fails, Done done, Copy&& copy) {
       device_.most_at_once = std::max<int>(device_.most_at_once, ++under_way_);
-      boost::asio::post(gpu_, [this, fails, done = std::move(done), copy] {
+      auto work = [this, fails, done = std::move(done), copy] {
         Result<Checksum> result = Status(Code::kInternal, "the device fell off the bus", 719);
         if (!fails) result = copy();
-        boost::asio::post(io_, [this, done = std::move(done), result] {
+        boost::asio::post(io_, [this, done, result] {
           --under_way_;
           done(result);
         });
-      });
+      };
+      device_.gate.pass([this, work = std::move(work)] { boost::asio::post(gpu_, work); });
     }
 
     boost::asio::io_context& io_;
