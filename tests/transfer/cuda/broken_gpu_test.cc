@@ -5,6 +5,8 @@
 #include <array>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
+#include <future>
+#include <thread>
 
 #include "tests/fakes/fake_cuda.h"
 #include "tests/gpu/gpu_fixture.h"
@@ -14,6 +16,8 @@ namespace baton::gpu {
 namespace {
 
 using fakes::fake_cuda::break_after;
+using fakes::fake_cuda::hold;
+using fakes::fake_cuda::let_go;
 using fakes::fake_cuda::mend;
 
 class BrokenGpu : public ::testing::Test {
@@ -90,13 +94,23 @@ TEST_F(BrokenGpu, ACopierThatGoesWaitsForWhatIsUnderWay) {
   const Mirror mirror(blocks_.data(), blocks_.size());
   auto copier = open();
   ASSERT_TRUE(copier.ok()) << copier.status().to_string();
+  hold();
   bool called = false;
   for (uint32_t i = 0; i < kCopies; ++i)
     (*copier)->gather({mirror.device(), layout_, &block_[i], 1}, PayloadOrder::kOpaque, {1, 2},
                       payloads_.data() + i * kBlock,
                       [&](const Result<Checksum>&) { called = true; });
-  copier->reset();  // the io_context has not run: nobody is told
-  EXPECT_FALSE(called);
+  std::promise<void> gone;
+  std::future<void> is_gone = gone.get_future();
+  std::thread destroyer([&] {
+    copier->reset();
+    gone.set_value();
+  });
+  EXPECT_EQ(is_gone.wait_for(std::chrono::milliseconds(200)), std::future_status::timeout);
+  let_go();
+  EXPECT_EQ(is_gone.wait_for(std::chrono::seconds(60)), std::future_status::ready);
+  destroyer.join();
+  EXPECT_FALSE(called);  // the io_context has not run: nobody is told
 }
 
 }  // namespace
