@@ -35,14 +35,14 @@ class Gate {
   Status held() const {
     if (!gave_up_) return ok_status();
     return {Code::kDeadlineExceeded,
-            "enqueuing took longer than 1 s: what the GPU takes without it is not known"};
+            "enqueuing took longer than 10 s: what the GPU takes without it is not known"};
   }
 
  private:
   // Not for ever, should enqueuing wait for the stream.
   static void wait(void* of) {
     auto* const gate = static_cast<Gate*>(of);
-    const TimePoint end = now() + std::chrono::seconds(1);
+    const TimePoint end = now() + std::chrono::seconds(10);
     while (!gate->open_) {
       if (now() >= end) {
         gate->gave_up_ = true;
