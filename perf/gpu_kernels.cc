@@ -27,18 +27,33 @@ constexpr std::byte kPoison{0xdb};
 class Gate {
  public:
   Status close(cudaStream_t stream) {
-    open_ = false;
+    open_ = gave_up_ = false;
     return cuda::status_of(cudaLaunchHostFunc(stream, &Gate::wait, this), "closing the gate");
   }
   void open() { open_ = true; }
+  // Of a stream that is through with its work: whether it waited until all was enqueued.
+  Status held() const {
+    if (!gave_up_) return ok_status();
+    return {Code::kDeadlineExceeded,
+            "enqueuing took longer than 10 s: what the GPU takes without it is not known"};
+  }
 
  private:
-  static void wait(void* gate) {
-    const TimePoint end = now() + std::chrono::seconds(1);  // should enqueuing wait for it
-    while (!static_cast<Gate*>(gate)->open_ && now() < end) std::this_thread::yield();
+  // Not for ever, should enqueuing wait for the stream.
+  static void wait(void* of) {
+    auto* const gate = static_cast<Gate*>(of);
+    const TimePoint end = now() + std::chrono::seconds(10);
+    while (!gate->open_) {
+      if (now() >= end) {
+        gate->gave_up_ = true;
+        return;
+      }
+      std::this_thread::yield();
+    }
   }
 
   std::atomic<bool> open_{true};
+  std::atomic<bool> gave_up_{false};
 };
 
 enum class Timing : uint8_t { kWithEnqueuing, kOnGpuAlone };
@@ -229,6 +244,7 @@ class GpuCopies {
     BATON_RETURN_IF_ERROR(cuda::status_of(cudaEventRecord(end_.get(), first), "recording the end"));
     gate_.open();
     BATON_RETURN_IF_ERROR(cuda::status_of(cudaEventSynchronize(end_.get()), "waiting for the end"));
+    if (timing == Timing::kOnGpuAlone) BATON_RETURN_IF_ERROR(gate_.held());
     float milliseconds = 0;
     BATON_RETURN_IF_ERROR(cuda::status_of(
         cudaEventElapsedTime(&milliseconds, begin_.get(), end_.get()), "the time taken"));

@@ -22,6 +22,7 @@ class UncheckedCopier final : public Copier {
     unchecked_scatter(BareRuns(to.layout, order), to, bytes);
     complete(to, order, seed, bytes, std::move(done));
   }
+  uint32_t depth() const override { return checked_->depth(); }
 
  private:
   // The copier beneath posts the completion of a copy of no tokens.
@@ -29,7 +30,9 @@ class UncheckedCopier final : public Copier {
                 Done done) {
     segment.tokens = 0;
     checked_->gather(segment, order, seed, payload,
-                     [done = std::move(done)](const Result<Checksum>&) { done(Checksum{}); });
+                     [done = std::move(done)](const Result<Checksum>& copied) {
+                       done(copied.ok() ? Result<Checksum>(Checksum{}) : copied);
+                     });
   }
 
   const std::unique_ptr<Copier> checked_;

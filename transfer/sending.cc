@@ -244,8 +244,10 @@ void Sending::gathered(Job job, const Result<Checksum>& checksum) {
   settle();
 }
 
-// What is not gathered is neither sent nor kept.
+// What is not gathered is neither sent nor kept; and what is computed from now on would fare no
+// better.
 void Sending::gather_failed(const Status& why) {
+  aborted_ = true;
   gather_queue_.clear();
   if (!end_) abort(End::kFailed, why);
   settle();

@@ -178,7 +178,11 @@ void Sending::staged(uint32_t segment, const Result<Checksum>& checksum, Staging
   // Packed: the blocks are not read any more. (A RESEND gathers again.)
   machine_->publish_done(now(), segment, effects);
   apply(std::move(effects));
-  if (!status.ok()) abort(End::kFailed, status);
+  if (!checksum.ok()) {
+    gather_failed(status);
+  } else if (!status.ok()) {
+    abort(End::kFailed, status);
+  }
   if (link_) link_->pump();
   settle();
 }

@@ -42,6 +42,8 @@ class DeviceMemory : public TwoNodes, public ::testing::WithParamInterface<Chann
     channel = GetParam();
     tune_a = [this, mode](NodeConfig& config) {
       config.mode = mode;
+      if (retained_chunks != 0)
+        config.retained_bytes = retained_chunks * 64 * a_kv->token_bytes() * a_shape.layers;
       a_device = std::make_unique<FakeDevice>(config.kv, memory_bytes(*a_kv, a_shape));
       a_device->install(config);
     };
@@ -110,6 +112,7 @@ class DeviceMemory : public TwoNodes, public ::testing::WithParamInterface<Chann
   void end_while_scattering(SendMode mode, EndedBy who);
 
   bool retain_received = false;
+  size_t retained_chunks = 0;  // slots of a; 0: enough
   std::unique_ptr<FakeDevice> a_device, b_device;
 };
 
@@ -193,6 +196,62 @@ TEST_P(DeviceMemory, AGatherThatFailsEndsTheHandoffOnBothSides) {
     d.session.reset();
     TearDown();
   }
+}
+
+// An engine goes on computing, and gets its blocks back; the GPU is left alone.
+TEST_P(DeviceMemory, AfterAGatherThatFailedNothingIsGathered) {
+  for (const bool with_peer : {true, false}) {
+    SCOPED_TRACE(with_peer ? "push" : "for nobody yet");
+    start(SendMode::kRetained);
+    a_device->failing_gather = 1;
+    auto p = prefiller();
+    ASSERT_TRUE(
+        p.create(handoff(), with_peer ? b_address() : std::vector<HostPort>{}, kTokens, 5).ok());
+    p.begin();
+    p.layer(0, 0, kTokens);
+    // Those that were under way with it come back behind it.
+    const int gathers = FakeDevice::kDepth;
+    const double others = (gathers - 1) * 64.0 * a_kv->token_bytes();
+    ASSERT_TRUE(p.released.until([&] { return copied(*a_node, "gather") == others; }));
+    EXPECT_EQ(a_device->gathers, gathers);
+    p.layer(1, 0, kTokens);
+    p.layer(2, 0, kTokens);
+    view(*a_node);
+    EXPECT_EQ(p.released.seen(), 0);
+    p.session->finish();
+    EXPECT_TRUE(p.wait_released());
+    EXPECT_EQ(a_device->gathers, gathers);
+    EXPECT_TRUE(p.released.until([&] { return p.session->report().end == End::kFailed; }));
+    EXPECT_TRUE(p.released.until([&] { return taken_slots(*a_node) == 0; }));
+    p.session.reset();
+    TearDown();
+  }
+}
+
+// One chunk finds a slot, the next one goes through staging memory, where its gather fails: the
+// first is not gathered on.
+TEST_P(DeviceMemory, AfterAFailedGatherIntoStagingMemoryNothingIsGatheredIntoSlots) {
+  retained_chunks = 1;
+  start(SendMode::kRetained);
+  auto p = prefiller();
+  auto d = decoder();
+  const HandoffAttempt h = handoff();
+  ASSERT_TRUE(p.create(h, b_address(), 2 * 64, 5).ok());
+  ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), 2 * 64, 5).ok());
+  p.begin();
+  p.layer(0, 0, 2 * 64);
+  ASSERT_TRUE(p.released.until([&] { return a_device->gathers == 1; }));
+  a_device->failing_gather = 2;
+  ASSERT_TRUE(d.wait(State::kOffered));
+  d.accept();
+  ASSERT_TRUE(p.released.until([&] { return p.session->report().end == End::kFailed; }));
+  p.layer(1, 0, 2 * 64);
+  p.layer(2, 0, 2 * 64);
+  p.session->finish();
+  EXPECT_TRUE(p.wait_released());
+  EXPECT_EQ(a_device->gathers, 2);
+  EXPECT_TRUE(d.wait_over());
+  EXPECT_TRUE(d.finish());
 }
 
 TEST_P(DeviceMemory, AScatterThatFailsEndsTheHandoffOnBothSides) {

@@ -45,6 +45,7 @@ class GatedCopier final : public Copier {
                const std::byte* payload, uint32_t first_token, Done done) override {
     inner_->scatter(to, order, seed, payload, first_token, std::move(done));
   }
+  uint32_t depth() const override { return inner_->depth(); }
 
  private:
   const std::unique_ptr<Copier> inner_;

@@ -133,9 +133,10 @@ def test_a_program_that_cannot_start_is_named(start):
     assert "many" in driver.said()
 
 
-# A build of three steps as ninja prints them, the second of which lasts until the test lets it end.
+# A build of three steps as ninja prints them, the second of which lasts until the test lets it end;
+# should it not, the test fails and does not hang.
 BUILD_OF_THREE = r"""
-printf '[1/3] Building a\n'; read -r _
+printf '[1/3] Building a\n'; read -t 60 -r _
 printf '[2/3] Building b\nFAILED: b\nb.cc:1:1: error: \xe2\x80\x98x\xe2\x80\x99\nninja: build stopped'; exit {code}
 """
 

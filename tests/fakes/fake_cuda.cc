@@ -69,15 +69,25 @@ class Gpu {
     return at;
   }
 
-  // Whether one more operation may run.
+  // Whether one more operation may run; waits while all are held.
   bool step() {
     MutexLock lock(mutex_);
+    while (held_) let_go_.wait(mutex_);
     if (left_ > 0) --left_;
     return left_ != 0;
   }
   void break_after(int operations) {
     MutexLock lock(mutex_);
     left_ = operations;
+  }
+  void hold(bool held) {
+    MutexLock lock(mutex_);
+    held_ = held;
+    let_go_.notify_all();
+  }
+  bool held() const {
+    MutexLock lock(mutex_);
+    return held_;
   }
   cudaError_t state() const {
     MutexLock lock(mutex_);
@@ -104,6 +114,8 @@ class Gpu {
   std::map<std::byte*, Allocation> device_ BATON_GUARDED_BY(mutex_);
   std::map<std::byte*, size_t> pinned_ BATON_GUARDED_BY(mutex_);
   int left_ BATON_GUARDED_BY(mutex_) = -1;  // operations; negative: no end
+  CondVar let_go_;
+  bool held_ BATON_GUARDED_BY(mutex_) = false;
 };
 
 // The lanes of a warp, one after the other.
@@ -131,10 +143,13 @@ class OneByOne {
 struct CUstream_st {
  public:
   CUstream_st() : thread_([this] { run(); }) {}
-  // Nobody waits for a stream that still has something to do.
+  // CUDA's goes at once, and what is enqueued still runs: a test that holds it has found somebody
+  // who did not wait.
   ~CUstream_st() {
     {
       baton::MutexLock lock(mutex_);
+      BATON_CHECK(done_ == added_ || !baton::fakes::Gpu::get().held(),
+                  "destroying a stream that is through with its work");
       stopping_ = true;
       changed_.notify_all();
     }
@@ -246,6 +261,8 @@ namespace fakes::fake_cuda {
 
 void break_after(int operations) { Gpu::get().break_after(operations); }
 void mend() { Gpu::get().break_after(-1); }
+void hold() { Gpu::get().hold(true); }
+void let_go() { Gpu::get().hold(false); }
 
 }  // namespace fakes::fake_cuda
 }  // namespace baton

@@ -4,7 +4,7 @@
 //
 // It is stricter than a GPU: device memory cannot be touched by its address but by copies and
 // kernels, an asynchronous copy with memory that is not pinned ends the process, and so does one
-// whose memory was freed under way.
+// whose memory was freed under way, or whose stream was destroyed while it was held.
 #pragma once
 
 namespace baton::fakes::fake_cuda {
@@ -13,5 +13,9 @@ namespace baton::fakes::fake_cuda {
 // call that needs it fails, as CUDA's do after a kernel has faulted.
 void break_after(int operations);
 void mend();
+
+// What is enqueued on any stream waits, until it is let go.
+void hold();
+void let_go();
 
 }  // namespace baton::fakes::fake_cuda

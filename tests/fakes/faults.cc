@@ -268,6 +268,7 @@ class StoppingCopier final : public Copier {
     }
     inner_->scatter(to, order, seed, payload, first_token, std::move(done));
   }
+  uint32_t depth() const override { return inner_->depth(); }
 
  private:
   const std::unique_ptr<Copier> inner_;
@@ -289,11 +290,13 @@ class BelievingCopier final : public Copier {
     // Not what was received: something from the host tier.
     if (payload != claimed_->bytes)
       return inner_->scatter(to, order, seed, payload, first_token, std::move(done));
-    inner_->scatter(to, order, seed, payload, first_token,
-                    [done = std::move(done), claim = claimed_->checksum](const Result<Checksum>&) {
-                      done(claim);
-                    });
+    inner_->scatter(
+        to, order, seed, payload, first_token,
+        [done = std::move(done), claim = claimed_->checksum](const Result<Checksum>& checksum) {
+          done(checksum.ok() ? Result<Checksum>(claim) : checksum);
+        });
   }
+  uint32_t depth() const override { return inner_->depth(); }
 
  private:
   const std::unique_ptr<Copier> inner_;

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <deque>
 #include <thread>
+#include <utility>
 
 #include "kernels/checksum.h"
 #include "kernels/cuda.h"
@@ -48,7 +49,8 @@ struct Bay {
   Stream stream;  // first to go: what was enqueued uses the others
   Job job;
   bool bounces = false;
-  Status status;  // of enqueuing it
+  Status status;      // of enqueuing it
+  bool lost = false;  // the GPU runs nothing any more
 };
 
 class CudaCopier final : public Copier {
@@ -79,6 +81,8 @@ class CudaCopier final : public Copier {
   void start(Bay& bay, Job job);
   Status enqueue(Bay& bay);
   void passed(Bay& bay, Status status);
+  void lose(const Status& why);
+  void fail(Job job, const Status& why);
   void wait_for_bays();
 
   // Constant after open().
@@ -90,6 +94,7 @@ class CudaCopier final : public Copier {
   // Confined to the progress thread.
   std::vector<Bay*> free_;
   std::deque<Job> waiting_;
+  Status lost_;  // not ok: why the GPU runs nothing any more, which only a new process changes
 
   Mutex mutex_;
   CondVar changed_;
@@ -200,14 +205,17 @@ Status CudaCopier::check(const Job& job) const {
 }
 
 void CudaCopier::add(Job job) {
-  if (Status status = check(job); !status.ok()) {
-    boost::asio::post(io_, [done = std::move(job.done), status] { done(status); });
-    return;
-  }
+  if (!lost_.ok()) return fail(std::move(job), lost_);
+  if (const Status status = check(job); !status.ok()) return fail(std::move(job), status);
   if (free_.empty()) return waiting_.push_back(std::move(job));
   Bay& bay = *free_.back();
   free_.pop_back();
   start(bay, std::move(job));
+}
+
+// Without the GPU; as ever not inside the call.
+void CudaCopier::fail(Job job, const Status& why) {
+  boost::asio::post(io_, [done = std::move(job.done), why] { done(why); });
 }
 
 // Also what could not be enqueued goes to the waiter: a part of it may be under way.
@@ -250,8 +258,9 @@ Status CudaCopier::enqueue(Bay& bay) {
   return status_of(cudaEventRecord(bay.passed.get(), stream), "recording a copy's event");
 }
 
-// On a thread of its own. An error of the GPU's is one of the whole context: it runs nothing any
-// more, so nothing of the copy does either.
+// On a thread of its own. An error that comes out of waiting is one of the whole context: it runs
+// nothing any more, so nothing of the copy does either. What merely could not be enqueued is waited
+// for as well: if that works the GPU lives.
 void CudaCopier::wait_for_bays() {
   const Status device = use_device(config_.device);
   for (;;) {
@@ -267,6 +276,7 @@ void CudaCopier::wait_for_bays() {
     const Status waited = status_of(status.ok() ? cudaEventSynchronize(bay->passed.get())
                                                 : cudaStreamSynchronize(bay->stream.get()),
                                     "waiting for a copy");
+    bay->lost = !device.ok() || !waited.ok();
     if (status.ok()) status = waited;
     boost::asio::post(io_, [this, bay, status] { passed(*bay, status); });
   }
@@ -277,7 +287,11 @@ void CudaCopier::passed(Bay& bay, Status status) {
   Job job = std::move(bay.job);
   Result<Checksum> result = *Note::checksum(bay.host_note.get());
   if (!status.ok()) {
-    log::error("a copy on the GPU failed device={} why=\"{}\"", config_.device, status.message());
+    if (bay.lost) {
+      lose(status);
+    } else {
+      log::error("a copy on the GPU failed device={} why=\"{}\"", config_.device, status.message());
+    }
     result = std::move(status);
   } else if (bay.bounces) {
     if (job.gathers) std::memcpy(job.payload, bay.bounce.get(), job.bytes());
@@ -291,6 +305,15 @@ void CudaCopier::passed(Bay& bay, Status status) {
     start(bay, std::move(next));
   }
   job.done(result);
+}
+
+// All further copies fail at once, and nobody reads of each.
+void CudaCopier::lose(const Status& why) {
+  if (!lost_.ok()) return;
+  lost_ = why;
+  log::error("the GPU is lost: no copy succeeds in this process any more device={} why=\"{}\"",
+             config_.device, why.message());
+  for (Job& job : std::exchange(waiting_, {})) fail(std::move(job), lost_);
 }
 
 // The last byte of the last block.

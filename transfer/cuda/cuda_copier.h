@@ -17,7 +17,8 @@
 //   the waiter:                  └─> waits for the bays, in their order, and posts ──────┘
 //
 // Nothing is waited for on the progress thread. A bay is a stream with memory for one segment; as
-// many copies run at once as there are bays.
+// many copies run at once as there are bays. CUDA does not come back from an error of its context:
+// the first one is logged, and every copy that is asked for later fails without another try.
 #pragma once
 
 #include <functional>

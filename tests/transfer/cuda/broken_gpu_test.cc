@@ -5,15 +5,20 @@
 #include <array>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
+#include <future>
+#include <thread>
 
 #include "tests/fakes/fake_cuda.h"
 #include "tests/gpu/gpu_fixture.h"
+#include "transfer/base/log.h"
 #include "transfer/cuda/cuda_copier.h"
 
 namespace baton::gpu {
 namespace {
 
 using fakes::fake_cuda::break_after;
+using fakes::fake_cuda::hold;
+using fakes::fake_cuda::let_go;
 using fakes::fake_cuda::mend;
 
 class BrokenGpu : public ::testing::Test {
@@ -76,6 +81,37 @@ TEST_F(BrokenGpu, EveryCopyComesBackOnceWithTheReason) {
   }
 }
 
+TEST_F(BrokenGpu, ItIsNotTriedAgainAndSaidOnce) {
+  auto copier = open();
+  ASSERT_TRUE(copier.ok()) << copier.status().to_string();
+  const Mirror mirror(blocks_.data(), blocks_.size());
+  const auto gather_all = [&] {
+    uint32_t failed = 0, done = 0;
+    for (uint32_t i = 0; i < kCopies; ++i)
+      (*copier)->gather({mirror.device(), layout_, &block_[i], 1}, PayloadOrder::kOpaque, {1, 2},
+                        payloads_.data() + i * kBlock, [&](const Result<Checksum>& checksum) {
+                          failed += checksum.status().native() == cudaErrorLaunchFailure;
+                          if (++done == kCopies) io_.stop();
+                        });
+    EXPECT_EQ(done, 0u);  // never inside the call
+    io_.restart();
+    const auto work = boost::asio::make_work_guard(io_);
+    io_.run_for(std::chrono::seconds(60));
+    EXPECT_EQ(done, kCopies);
+    return failed;
+  };
+  testing::internal::CaptureStdout();
+  break_after(3);  // within the first copy
+  EXPECT_EQ(gather_all(), kCopies);
+  mend();  // it would work again, if it were tried
+  EXPECT_EQ(gather_all(), kCopies);
+  log::default_logger()->flush();
+  const std::string said = testing::internal::GetCapturedStdout();
+  const size_t first = said.find("[error]");
+  EXPECT_NE(first, std::string::npos);
+  EXPECT_EQ(said.find("[error]", first + 1), std::string::npos) << said;
+}
+
 TEST_F(BrokenGpu, NoCopierIsMadeForIt) {
   for (int operations = 0; operations <= 8; ++operations) {
     break_after(operations);
@@ -90,13 +126,23 @@ TEST_F(BrokenGpu, ACopierThatGoesWaitsForWhatIsUnderWay) {
   const Mirror mirror(blocks_.data(), blocks_.size());
   auto copier = open();
   ASSERT_TRUE(copier.ok()) << copier.status().to_string();
+  hold();
   bool called = false;
   for (uint32_t i = 0; i < kCopies; ++i)
     (*copier)->gather({mirror.device(), layout_, &block_[i], 1}, PayloadOrder::kOpaque, {1, 2},
                       payloads_.data() + i * kBlock,
                       [&](const Result<Checksum>&) { called = true; });
-  copier->reset();  // the io_context has not run: nobody is told
-  EXPECT_FALSE(called);
+  std::promise<void> gone;
+  std::future<void> is_gone = gone.get_future();
+  std::thread destroyer([&] {
+    copier->reset();
+    gone.set_value();
+  });
+  EXPECT_EQ(is_gone.wait_for(std::chrono::milliseconds(200)), std::future_status::timeout);
+  let_go();
+  EXPECT_EQ(is_gone.wait_for(std::chrono::seconds(60)), std::future_status::ready);
+  destroyer.join();
+  EXPECT_FALSE(called);  // the io_context has not run: nobody is told
 }
 
 }  // namespace
