@@ -133,7 +133,7 @@ class Sending : public std::enable_shared_from_this<Sending> {
   uint32_t sends_from_blocks_ = 0;  // the channel reads the engine's blocks for these
   bool offered_ = false;
   bool session_over_ = false;  // finished or aborted
-  bool aborted_ = false;  // nothing more is gathered
+  bool aborted_ = false;       // nothing more is gathered
   bool quiet_ = false;
   bool gone_ = false;
   bool fetched_ = false;

@@ -8,8 +8,8 @@
 namespace baton {
 namespace {
 
-// For ThreadSanitizer: nothing but the logger itself orders the two. That spdlog's registry is there
-// before either logs is first_log.cc's doing, as it is init_logging()'s in programs.
+// For ThreadSanitizer: nothing but the logger itself orders the two. That spdlog's registry is
+// there before either logs is first_log.cc's doing, as it is init_logging()'s in programs.
 TEST(Log, TwoThreadsMayLogWhenTheRegistryIsThere) {
   std::atomic<bool> logged = false;
   std::thread first([&] {
