@@ -11,6 +11,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,33 +20,37 @@ SIZES = "64KiB,16KiB,4KiB"
 LIMIT_S = 600  # of one question
 
 
+def in_order(*goals):
+    """Of a question's lines one after the other; the last goes on."""
+    return lambda index, line: goals[min(index, len(goals) - 1)]
+
+
+def kernel_goal(index, line):
+    """Of the bare copy, from runs of 4 KiB on."""
+    return 0.95 if line["parameters"].get("run_bytes", 0) >= 4096 else None
+
+
 @dataclass
 class Ask:
     question: str
-    goals: tuple  # of its lines, in their order; the last goes on; None: stated
+    goal: Callable  # of its line of that index; None: stated
 
 
 # Shares of each line's reference. (perf/README.md says what the references are.)
 ASKS = [
-    Ask(f"handoff --channel tcp --block-bytes {SIZES}", (0.95, 0.90, 0.80)),
-    Ask(f"handoff --channel tcp --mode retained --block-bytes {SIZES}", (0.75,)),
-    Ask(f"handoff --channel ucx --block-bytes {SIZES}", (0.95, 0.90, 0.90)),
-    Ask(f"handoff --channel local --block-bytes {SIZES}", (0.95, 0.90, 0.90)),
-    Ask("pipeline", (0.95,)),
-    Ask("checksum --channel local", (0.96,)),
-    Ask("checksum --channel ucx", (0.96,)),
-    Ask("latency", (0.67,)),
-    Ask("many", (0.85,)),
-    Ask("many --mix", (1.0,)),
-    Ask("keys", (0.90,)),
-    Ask("kernels", (None,)),  # see kernel_goal()
+    Ask(f"handoff --channel tcp --block-bytes {SIZES}", in_order(0.95, 0.90, 0.80)),
+    Ask(f"handoff --channel tcp --mode retained --block-bytes {SIZES}", in_order(0.75)),
+    Ask(f"handoff --channel ucx --block-bytes {SIZES}", in_order(0.95, 0.90, 0.90)),
+    Ask(f"handoff --channel local --block-bytes {SIZES}", in_order(0.95, 0.90, 0.90)),
+    Ask("pipeline", in_order(0.95)),
+    Ask("checksum --channel local", in_order(0.96)),
+    Ask("checksum --channel ucx", in_order(0.96)),
+    Ask("latency", in_order(0.67)),
+    Ask("many", in_order(0.85)),
+    Ask("many --mix", in_order(1.0)),
+    Ask("keys", in_order(0.90)),
+    Ask("kernels", kernel_goal),
 ]
-
-
-def kernel_goal(line):
-    """Of the bare copy, from runs of 4 KiB on."""
-    run = line["parameters"].get("run_bytes", 0)
-    return 0.95 if run >= 4096 else None
 
 
 def answers(bench, ask, samples):
@@ -103,11 +108,8 @@ def main():
                 failed += 1
                 continue
             for i, line in enumerate(lines):
-                goal = ask.goals[min(i, len(ask.goals) - 1)]
-                if line["name"] == "kernels":
-                    goal = kernel_goal(line)
                 out.write(json.dumps(line) + "\n")
-                print(row(ask, line, goal), flush=True)
+                print(row(ask, line, ask.goal(i, line)), flush=True)
     return 1 if failed else 0
 
 
