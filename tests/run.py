@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,6 +28,10 @@ CTEST_LIMIT_S = 900
 PYTEST_LIMIT_S = 900
 MODEL_LIMIT_S = 300  # 98 MB, the first time
 PYTEST_NO_TESTS = 5  # pytest's exit code when none was collected
+# What a failed test said is repeated at the very end, its last lines: of a long log often only the
+# end is kept.
+REPEATED_LINES = 60
+REPEATED_TESTS = 10
 
 # What a sanitizer finds ends the program with this exit code, which no program has of its own.
 SANITIZER_EXIT = 99
@@ -48,11 +52,17 @@ class Count:
     passed: int = 0
     failed: int = 0
     skipped: int = 0
+    failures: list = field(default_factory=list)  # (name, what it said) of each failed test
+
+    def fail(self, name, said=""):
+        self.failed += 1
+        self.failures.append((name, said))
 
     def __iadd__(self, other):
         self.passed += other.passed
         self.failed += other.failed
         self.skipped += other.skipped
+        self.failures += other.failures
         return self
 
     def __str__(self):
@@ -61,6 +71,12 @@ class Count:
     @property
     def tests(self):
         return self.passed + self.failed + self.skipped
+
+
+def failed(name, said=""):
+    count = Count()
+    count.fail(name, said)
+    return count
 
 
 def note(text):
@@ -91,6 +107,12 @@ def interrupt(number, frame):
     raise KeyboardInterrupt
 
 
+def said_by(case):
+    """What a failed test of a JUnit file says of itself: the failure's own text, then its output."""
+    parts = [case.find(tag) for tag in ("failure", "error", "system-out", "system-err")]
+    return "\n".join(part.text or part.get("message", "") for part in parts if part is not None)
+
+
 def count_junit(path):
     """Counts one JUnit file of ctest or pytest. What neither ran nor was skipped has failed."""
     count = Count()
@@ -101,11 +123,11 @@ def count_junit(path):
     for case in cases:
         skipped = case.find("skipped")
         if case.find("failure") is not None or case.find("error") is not None:
-            count.failed += 1
+            count.fail(case.get("name"), said_by(case))
         elif skipped is None:
             count.passed += 1
         elif case.get("status") == "notrun" and not skipped.get("message", "").startswith("SKIP_"):
-            count.failed += 1  # ctest: the program is missing
+            count.fail(case.get("name"), "its program is missing")  # ctest
         else:
             count.skipped += 1
     return count
@@ -117,7 +139,7 @@ def counted(command, junit, limit_s, env, nothing_collected=()):
     count = count_junit(junit)
     if code != 0 and count.failed == 0 and code not in nothing_collected:
         note(f"exit code {code} without a failed test: counted as one failure")
-        count.failed += 1
+        count.fail(junit.stem, f"exit code {code}")
     return count
 
 
@@ -131,7 +153,7 @@ def run_ctest(build, env, pattern, prefix):
                                 stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
         if "RegularExpression" in listed.stderr:
             note(f"ctest does not know this kind of regular expression: {pattern}")
-            return Count(failed=1)
+            return failed("ctest", f"--filter {pattern}")
     return counted([str(word) for word in command], junit, CTEST_LIMIT_S, env)
 
 
@@ -181,14 +203,14 @@ def test_model():
         note(f"PyPI cannot be reached, tests of the real model are skipped: {text}")
         return {}, Count()
     note(f"no model, counted as one failure: {text}")
-    return {}, Count(failed=1)
+    return {}, failed("the real model", text)
 
 
 def run_preset(preset, pattern, model):
     note(f"{preset}: build")
     prefix = address_space_prefix() if preset == "tsan" else []
     if not build_preset(preset, prefix):
-        return Count(failed=1)
+        return failed(f"build of {preset}")
     build = ROOT / BUILD_FOLDERS[preset]
     env = {**os.environ, **SANITIZER_OPTIONS, "BATON_BUILD": str(build), "BATON_PRESET": preset,
            "PYTHONDONTWRITEBYTECODE": "1", **model}
@@ -209,6 +231,15 @@ def run_static(pattern):
         total = run_pytest("static", Path(folder) / "static.xml", env, pattern)
     note(f"static: {total.tests} tests: {total}")
     return total
+
+
+def repeat_failures(rows):
+    for preset, count in rows.items():
+        for name, said in count.failures[:REPEATED_TESTS]:
+            note(f"{preset}: failed: {name}")
+            print("\n".join(said.splitlines()[-REPEATED_LINES:]))
+        if len(count.failures) > REPEATED_TESTS:
+            note(f"{preset}: and {len(count.failures) - REPEATED_TESTS} more failed")
 
 
 def name_pattern(text):
@@ -243,6 +274,7 @@ def main():
     for name, count in rows.items():
         print(f"{name:8} {count.tests:5} tests: {count}")
         total += count
+    repeat_failures(rows)
     print(total, flush=True)
     return 1 if total.failed or total.passed == 0 else 0
 
