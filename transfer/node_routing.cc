@@ -165,7 +165,20 @@ Sending::OnGone Node::Impl::sending_gone() {
   };
 }
 
+std::shared_ptr<Sending> Node::Impl::retaining(const HandoffId& handoff) const {
+  for (const auto* map : {&sendings_, &holdings_})
+    for (const auto& [attempt, sending] : *map)
+      if (attempt.id == handoff && sending->retaining()) return sending;
+  return nullptr;
+}
+
 void Node::Impl::on_fetch(const std::shared_ptr<PeerLink>& link, const protocol::Fetch& fetch) {
+  // Its engine has answered, so whoever retries takes all of it for computed. It is, and is in the
+  // tier in a moment.
+  if (const auto earlier = retaining(fetch.handoff.id))
+    return earlier->when_retained([this, weak = std::weak_ptr(link), fetch] {
+      if (const auto link = weak.lock()) on_fetch(link, fetch);
+    });
   const protocol::GroupOffer group = core_.group();
   std::vector<HostTier::Pin> pins;
   uint32_t tokens = 0;

@@ -1,6 +1,8 @@
 #include "transfer/sending.h"
 
 #include <algorithm>
+#include <boost/asio/post.hpp>
+#include <utility>
 
 #include "transfer/base/log.h"
 
@@ -356,6 +358,8 @@ bool Sending::needs_blocks() const {
 // Tells the engine that its blocks are free, and the node that nothing is left to do.
 void Sending::settle() {
   if (gone_ || !session_over_) return;
+  if (!retaining())
+    for (auto& then : std::exchange(when_retained_, {})) boost::asio::post(core_.io, then);
   if (on_released_ && !needs_blocks()) std::exchange(on_released_, nullptr)();
   if (on_released_) return;
   if (!machine_ && !end_) {

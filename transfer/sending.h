@@ -47,6 +47,12 @@ class Sending : public std::enable_shared_from_this<Sending> {
   void abort(protocol::End end, Status why);
   // Two-step flow: somebody has fetched the chunks, nothing need hold them any longer.
   void end_lease();
+  // Whether the session is over and what it retains is still being gathered.
+  bool retaining() const {
+    return session_over_ && (retained_gathers_ != 0 || !gather_queue_.empty());
+  }
+  // While retaining(): `then` is posted once it is over, whatever was kept.
+  void when_retained(std::function<void()> then) { when_retained_.push_back(std::move(then)); }
   // The node stops: nothing more is gathered, the session is taken for over.
   void shutdown(const Status& why);
 
@@ -128,6 +134,7 @@ class Sending : public std::enable_shared_from_this<Sending> {
   std::vector<uint32_t> blocks_;
   std::vector<uint32_t> ready_chunks_;  // leading chunks computed, a layer
   std::deque<Job> gather_queue_;
+  std::vector<std::function<void()>> when_retained_;
   uint32_t retained_gathers_ = 0;
   uint32_t staging_gathers_ = 0;
   uint32_t sends_from_blocks_ = 0;  // the channel reads the engine's blocks for these

@@ -98,8 +98,7 @@ class DeviceMemory : public TwoNodes, public ::testing::WithParamInterface<Chann
   }
   // A handoff whose bytes are on their way, as far as the closed gates let them; its prefiller goes
   // on, so that its engine may still abort.
-  void run_into_the_gate(Prefiller& p, Decoder& d) {
-    const HandoffAttempt h = handoff();
+  void run_into_the_gate(Prefiller& p, Decoder& d, const HandoffAttempt& h = handoff()) {
     ASSERT_TRUE(p.create(h, b_address(), kTokens, 5).ok());
     ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), kTokens, 5).ok());
     p.begin();
@@ -336,6 +335,37 @@ TEST_P(DeviceMemory, WhoeverEndsAHandoffItsBlocksAreKeptWhileTheyAreGathered) {
       end_while_gathering(mode, who);
       TearDown();
     }
+}
+
+// The prefiller's engine has answered and its decoder is gone. Another one fetches, sooner than the
+// last gather is back.
+TEST_P(DeviceMemory, ARetryThatFetchesWaitsForWhatIsStillGathered) {
+  start(SendMode::kRetained);
+  a_device->gate.close();
+  auto p = prefiller();
+  auto gone = decoder();
+  HandoffAttempt h = handoff();
+  run_into_the_gate(p, gone, h);
+  p.session->finish();
+  gone.session->abort("its engine is gone");
+  ASSERT_TRUE(p.released.until([&] { return p.session->report().end.has_value(); }));
+  h.attempt = 2;
+  auto retry = decoder();
+  ASSERT_TRUE(retry.create(h, Flow::kFetch, a_address(), kTokens, 5).ok());
+  // What is asked later over the same connection, of another handoff, does not wait.
+  auto later = decoder();
+  ASSERT_TRUE(later.create(handoff(), Flow::kFetch, a_address(), kTokens, 77).ok());
+  ASSERT_TRUE(later.wait(State::kFailed));
+  EXPECT_EQ(later.session->poll().why.code(), Code::kNotFound);
+  EXPECT_EQ(retry.session->poll().state, State::kWaiting);
+
+  a_device->gate.open();
+  ASSERT_TRUE(retry.load()) << retry.session->poll().why.to_string();
+  EXPECT_EQ(retry.session->poll().tokens, kTokens);
+  EXPECT_EQ(retry.wrong(kTokens), 0u);
+  EXPECT_TRUE(retry.finish());
+  EXPECT_TRUE(gone.finish());
+  EXPECT_TRUE(p.wait_released());
 }
 
 // The GPU may write the blocks, and read what was received, until the copy has come back.
