@@ -40,7 +40,8 @@ Result<std::optional<Staging>> ChannelCore::acquire(size_t bytes) {
                                               " bytes, where a transit slot has " +
                                               std::to_string(most));
   }
-  if (published_.full()) {
+  const uint64_t staged = published_.staged_bytes();
+  if (published_.full() || (staged != 0 && staged + bytes > own_.max_staged_bytes)) {
     waits_for_peer_ = true;
     return std::optional<Staging>();
   }
@@ -75,7 +76,8 @@ Status ChannelCore::publish(const SegmentHeader& header, SlotRef slot, size_t of
   Publish publish{.header = header,
                   .arena = retained ? ArenaIndex::kRetained : ArenaIndex::kTransit,
                   .offset = slot.arena_offset() + offset};
-  publish.sequence = published_.add(header.handoff, std::move(slot), std::move(done));
+  publish.sequence =
+      published_.add(header.handoff, std::move(slot), retained ? 0 : header.bytes, std::move(done));
   append(out_, encode(publish));
   schedule_flush();
   return ok_status();

@@ -27,6 +27,7 @@ struct PeerMemory {
 // What a channel needs of its node.
 struct OwnMemory : ChannelMemory {
   uint32_t max_published = 0;
+  uint64_t max_staged_bytes = 0;
 };
 
 class ChannelCore : public std::enable_shared_from_this<ChannelCore> {

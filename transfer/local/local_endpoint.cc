@@ -73,7 +73,7 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
         self_(identity_.self),
         name_("baton-" + HandoffId::random().to_string()),
         nonce_(identity_.nonce),
-        own_{std::move(memory), config.max_published},
+        own_{std::move(memory), config.max_published, config.max_staged_bytes},
         acceptor_(io),
         accept_again_(io) {}
 

@@ -5,18 +5,26 @@
 
 namespace baton::local {
 
-uint64_t Published::add(const HandoffAttempt& handoff, SlotRef slot, Channel::PublishDone done) {
+uint64_t Published::add(const HandoffAttempt& handoff, SlotRef slot, uint64_t staged_bytes,
+                        Channel::PublishDone done) {
   BATON_CHECK(!full(), "more published than the channel allows");
-  entries_.emplace(next_, Entry{handoff, std::move(slot), std::move(done), false});
+  entries_.emplace(next_, Entry{handoff, std::move(slot), staged_bytes, std::move(done), false});
+  staged_bytes_ += staged_bytes;
   return next_++;
 }
 
+void Published::let_go(Entry& entry) {
+  entry.slot.reset();
+  staged_bytes_ -= std::exchange(entry.staged_bytes, 0);
+}
+
 Result<Channel::PublishDone> Published::consumed(uint64_t sequence) {
-  const auto entry = entries_.extract(sequence);
+  auto entry = entries_.extract(sequence);
   if (entry.empty()) {
     return Status(Code::kProtocol, "local channel: sequence " + std::to_string(sequence) +
                                        " is consumed, but was not outstanding");
   }
+  let_go(entry.mapped());
   return std::move(entry.mapped().done);
 }
 
@@ -25,7 +33,7 @@ std::vector<Channel::PublishDone> Published::let_go(const HandoffAttempt* handof
   for (auto& [sequence, entry] : entries_) {
     if (entry.forgotten || (handoff != nullptr && entry.handoff != *handoff)) continue;
     entry.forgotten = true;
-    entry.slot.reset();
+    let_go(entry);
     found.emplace_back(sequence, std::exchange(entry.done, nullptr));
   }
   // In the order in which they were published.

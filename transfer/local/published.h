@@ -18,9 +18,13 @@ class Published {
 
   bool full() const { return entries_.size() >= limit_; }
   size_t size() const { return entries_.size(); }
+  // Of staging memory that is held for the peer to read.
+  uint64_t staged_bytes() const { return staged_bytes_; }
 
-  // The sequence to publish it under. Not when full() (CHECK).
-  uint64_t add(const HandoffAttempt& handoff, SlotRef slot, Channel::PublishDone done);
+  // The sequence to publish it under. `staged_bytes`: 0 where the slot is none of staging memory.
+  // Not when full() (CHECK).
+  uint64_t add(const HandoffAttempt& handoff, SlotRef slot, uint64_t staged_bytes,
+               Channel::PublishDone done);
 
   // The peer has consumed it: its slot is let go; returns what to call (null where it was
   // forgotten). Errors: kProtocol for what is not outstanding.
@@ -34,15 +38,19 @@ class Published {
   std::vector<Channel::PublishDone> forget_all() { return let_go(nullptr); }
 
  private:
-  std::vector<Channel::PublishDone> let_go(const HandoffAttempt* handoff);
   struct Entry {
     HandoffAttempt handoff;
     SlotRef slot;
+    uint64_t staged_bytes;
     Channel::PublishDone done;
     bool forgotten = false;  // the slot is let go and `done` was handed out
   };
+  void let_go(Entry& entry);
+  std::vector<Channel::PublishDone> let_go(const HandoffAttempt* handoff);
+
   const uint32_t limit_;
   uint64_t next_ = 1;
+  uint64_t staged_bytes_ = 0;
   std::unordered_map<uint64_t, Entry> entries_;  // by sequence
 };
 

@@ -259,6 +259,36 @@ TEST_F(LocalChannelTest, NoMoreIsPublishedThanAllowed) {
   ASSERT_TRUE(until([&] { return b.events.payloads.size() == 2; }));
 }
 
+TEST_F(LocalChannelTest, NoMoreIsStagedThanStaysInACache) {
+  Side a(io_, 1, {.max_staged_bytes = 250}), b(io_, 2);
+  join(io_, a, b);
+  std::vector<Status> outcomes;
+  send(a, segment(1, 100), &outcomes);
+  send(a, segment(2, 100), &outcomes);
+  EXPECT_FALSE(a.channel->acquire(100)->has_value());
+  EXPECT_TRUE(a.channel->acquire(50)->has_value());
+  // What lies in a slot anyway is none of it.
+  ASSERT_TRUE(
+      a.channel->publish(segment(3, 10), *a.retained->allocate(), 0, [](const Status&) {}).ok());
+  ASSERT_TRUE(until([&] { return b.events.payloads.size() == 3; }));
+  b.events.payloads.pop_front();
+  ASSERT_TRUE(until([&] { return a.events.stagings >= 1; }));
+  EXPECT_TRUE(a.channel->acquire(100)->has_value());
+}
+
+TEST_F(LocalChannelTest, OneSegmentMayAlwaysBeStaged) {
+  Side a(io_, 1, {.max_staged_bytes = 1}), b(io_, 2);
+  join(io_, a, b);
+  std::vector<Status> outcomes;
+  send(a, segment(1, 100), &outcomes);
+  EXPECT_FALSE(a.channel->acquire(1)->has_value());
+  ASSERT_TRUE(until([&] { return b.events.payloads.size() == 1; }));
+  b.events.payloads.pop_front();
+  ASSERT_TRUE(until([&] { return outcomes.size() == 1 && a.events.stagings >= 1; }));
+  send(a, segment(2, 100), &outcomes);
+  ASSERT_TRUE(until([&] { return b.events.payloads.size() == 1; }));
+}
+
 // Staging memory that was lent while there was room is published when there is room again.
 TEST_F(LocalChannelTest, WhatWasLentWaitsForRoom) {
   Side a(io_, 1, {.max_published = 1}), b(io_, 2);

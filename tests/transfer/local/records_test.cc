@@ -111,9 +111,9 @@ TEST(Published, OnlyWhatIsOutstandingCanBeConsumed) {
   Published published(2);
   int called = 0;
   const auto done = [&called](const Status&) { ++called; };
-  const uint64_t one = published.add({}, {}, done);
+  const uint64_t one = published.add({}, {}, 0, done);
   EXPECT_FALSE(published.full());
-  const uint64_t two = published.add({}, {}, done);
+  const uint64_t two = published.add({}, {}, 0, done);
   EXPECT_TRUE(published.full());
   EXPECT_NE(one, two);
   const auto consumed = published.consumed(one);
@@ -130,16 +130,20 @@ TEST(Published, WhatWasForgottenCountsUntilThePeerConsumesIt) {
   const HandoffAttempt ours{HandoffId{{1}}, 1};
   const HandoffAttempt other{HandoffId{{1}}, 2};
   const auto done = [](const Status&) {};
-  const uint64_t one = published.add(ours, {}, done);
-  published.add(other, {}, done);
+  const uint64_t one = published.add(ours, {}, 100, done);
+  published.add(other, {}, 10, done);
+  EXPECT_EQ(published.staged_bytes(), 110u);
   EXPECT_EQ(published.forget(ours).size(), 1u);
+  EXPECT_EQ(published.staged_bytes(), 10u);  // nobody holds that memory any more
   EXPECT_EQ(published.forget(ours).size(), 0u);
   EXPECT_TRUE(published.full());
   const auto consumed = published.consumed(one);
   ASSERT_TRUE(consumed.ok());
   EXPECT_FALSE(*consumed);  // nobody to call any more
   EXPECT_FALSE(published.full());
+  EXPECT_EQ(published.staged_bytes(), 10u);
   EXPECT_EQ(published.forget_all().size(), 1u);
+  EXPECT_EQ(published.staged_bytes(), 0u);
 }
 
 }  // namespace
