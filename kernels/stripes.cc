@@ -14,13 +14,15 @@ static_assert(std::endian::native == std::endian::little, "the checksum reads wo
 
 enum class Mode { kCopy, kStream, kSum };
 
-// So much of the next run is asked for while this one is read, into the second cache; the hardware
-// follows from there.
+// While a stripe is read the one so many ahead is asked for, into the second cache: within the run,
+// as the hardware's own prefetch begins anew at each page, and on into the next run.
 constexpr size_t kPrefetchStripes = 4;
 
 const std::byte* prefetch_of(const StripeRun& run, size_t stripe) {
-  return run.next != nullptr && stripe < kPrefetchStripes ? run.next + stripe * kStripeBytes
-                                                          : nullptr;
+  const size_t ahead = stripe + kPrefetchStripes;
+  if (ahead < run.stripes) return run.from + ahead * kStripeBytes;
+  const size_t next = run.stripes < kPrefetchStripes ? stripe : ahead - run.stripes;
+  return run.next != nullptr && next < kPrefetchStripes ? run.next + next * kStripeBytes : nullptr;
 }
 
 template <Mode mode>
