@@ -52,8 +52,22 @@ void Dispatch::start(uint64_t turn) {
   budget_timer_ = context_.loop.after(context_.config.budget, [self] {
     self->cut({504, "the request's time budget is over", "", "budget_exceeded"});
   });
+  exchange_->on_client_gone([weak = weak_from_this()] {
+    if (const auto dispatch = weak.lock()) dispatch->finish("client_gone");
+  });
+  exchange_->on_drained([weak = weak_from_this()] {
+    const auto dispatch = weak.lock();
+    if (dispatch && dispatch->decode_.call) dispatch->decode_.call->resume();
+  });
+  if (context_.registry.any_healthy(Role::kDecode)) return send_both();
+  context_.registry.look_again([self] {
+    if (!self->finished_) self->send_both();
+  });
+}
+
+void Dispatch::send_both() {
   const auto pair = choose_pair(context_.config.policy, context_.registry.snapshot(Role::kPrefill),
-                                context_.registry.snapshot(Role::kDecode), turn);
+                                context_.registry.snapshot(Role::kDecode), turn_);
   if (!pair) return cut({503, "no decoder is available", "", "no_decoder"});
   decode_.instance = pair->decoder;
   if (pair->prefiller) {
@@ -63,13 +77,6 @@ void Dispatch::start(uint64_t turn) {
     context_.metrics.without_prefill.Increment();
   }
   send_decode(/*fetch=*/false);
-  exchange_->on_client_gone([weak = weak_from_this()] {
-    if (const auto dispatch = weak.lock()) dispatch->finish("client_gone");
-  });
-  exchange_->on_drained([weak = weak_from_this()] {
-    const auto dispatch = weak.lock();
-    if (dispatch && dispatch->decode_.call) dispatch->decode_.call->resume();
-  });
 }
 
 void Dispatch::cut(const ApiError& error) {

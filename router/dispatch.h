@@ -8,6 +8,8 @@
 //    the prefiller has finished (what is not computed cannot be fetched); where the prefiller
 //    failed too, or takes more than half of the time left, it computes by itself;
 //  - the decoder fails after that: the stream ends with an error event;
+//  - no decoder is healthy at its arrival: all that are not are probed once more before it is
+//  refused;
 //  - the client leaves, the budget is over, or the router is cut short: both legs are cancelled.
 //
 // Confined to the loop's thread. Kept alive by the callbacks of its calls and timers.
@@ -60,6 +62,7 @@ class Dispatch : public std::enable_shared_from_this<Dispatch> {
     bool unhealthy = false;  // cancelled because its instance does not answer probes
   };
 
+  void send_both();
   void send_leg(Leg& leg, Role role, InstanceId instance, std::string body,
                 http::CallHandlers handlers);
   void end_leg(Leg& leg);

@@ -64,7 +64,7 @@ void FrontEnd::handle(std::shared_ptr<http::Exchange> exchange) {
     return exchange->respond(200, {{"Content-Type", "text/plain; version=0.0.4"}},
                              all_metrics_.text());
   }
-  models(std::move(exchange), {});
+  models(std::move(exchange));
 }
 
 void FrontEnd::complete(std::shared_ptr<http::Exchange> exchange) {
@@ -119,7 +119,13 @@ void FrontEnd::health(http::Exchange& exchange) const {
   exchange.respond(ok ? 200 : 503, {{"Content-Type", "application/json"}}, body.dump());
 }
 
-void FrontEnd::models(std::shared_ptr<http::Exchange> exchange, std::vector<InstanceId> failed) {
+void FrontEnd::models(std::shared_ptr<http::Exchange> exchange) {
+  if (registry_.any_healthy(Role::kDecode)) return ask_for_models(std::move(exchange), {});
+  registry_.look_again([this, exchange] { ask_for_models(exchange, {}); });
+}
+
+void FrontEnd::ask_for_models(std::shared_ptr<http::Exchange> exchange,
+                              std::vector<InstanceId> failed) {
   const auto decoder = scheduler::choose_instance(config_.policy, Role::kDecode,
                                                   registry_.snapshot(Role::kDecode), turn_, failed);
   if (!decoder) return refuse(*exchange, {503, "no decoder is available", "", "no_decoder"});
@@ -136,7 +142,7 @@ void FrontEnd::models(std::shared_ptr<http::Exchange> exchange, std::vector<Inst
   };
   handlers.on_end = [this, exchange, answer, failed](const http::CallEnd& end) {
     if (end.status.code() == Code::kCancelled) return;
-    if (!end.status.ok() || answer->status >= 500) return models(exchange, failed);
+    if (!end.status.ok() || answer->status >= 500) return ask_for_models(exchange, failed);
     exchange->respond(answer->status, answer->headers, std::move(answer->body));
   };
   http::Request request{"GET", url.prefix + exchange->request().target,

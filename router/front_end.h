@@ -26,7 +26,8 @@ class FrontEnd {
  private:
   void complete(std::shared_ptr<http::Exchange> exchange);
   void health(http::Exchange& exchange) const;
-  void models(std::shared_ptr<http::Exchange> exchange, std::vector<InstanceId> failed);
+  void models(std::shared_ptr<http::Exchange> exchange);
+  void ask_for_models(std::shared_ptr<http::Exchange> exchange, std::vector<InstanceId> failed);
   void ended(Dispatch* dispatch) BATON_EXCLUDES(mutex_);
 
   const RouterConfig& config_;

@@ -1,5 +1,6 @@
 #include "router/registry.h"
 
+#include <algorithm>
 #include <future>
 
 #include "transfer/base/log.h"
@@ -18,7 +19,7 @@ Registry::Registry(const RouterConfig& config, http::EventLoop& loop, http::Clie
   add(config.prefillers, Role::kPrefill, metrics);
   add(config.decoders, Role::kDecode, metrics);
   for (const auto& instance : instances_) {
-    loop_.post([this, i = instance.get()] { probe(*i); });
+    loop_.post([this, i = instance.get()] { probe_of_period(*i); });
   }
 }
 
@@ -60,6 +61,12 @@ std::vector<scheduler::Instance> Registry::snapshot(Role role) const {
   return out;
 }
 
+bool Registry::any_healthy(Role role) const {
+  return std::any_of(instances_.begin(), instances_.end(), [&](const auto& instance) {
+    return instance->role == role && instance->state.healthy;
+  });
+}
+
 void Registry::begin(InstanceId id, uint64_t tokens) {
   scheduler::Instance& state = instances_[id]->state;
   ++state.inflight_requests;
@@ -86,14 +93,36 @@ uint64_t Registry::watch(InstanceId id, std::function<void()> callback) {
 
 void Registry::unwatch(InstanceId id, uint64_t token) { instances_[id]->watchers.erase(token); }
 
+void Registry::look_again(std::function<void()> done) {
+  const auto look = std::make_shared<Look>();
+  look->done = std::move(done);
+  for (const auto& instance : instances_) {
+    if (instance->state.healthy) continue;
+    ++look->left;
+    instance->looks.push_back(look);
+    probe(*instance);
+  }
+  if (look->left == 0) look->done();
+}
+
+void Registry::probe_of_period(Instance& instance) {
+  instance.periodic = true;
+  probe(instance);
+}
+
 void Registry::probe(Instance& instance) {
-  if (stopping_) return;
+  if (stopping_ || instance.probe) return;
   auto code = std::make_shared<int>(0);
   http::CallHandlers handlers;
   handlers.on_head = [code](const http::ResponseHead& head) { *code = head.status; };
   handlers.on_end = [this, &instance, code](const http::CallEnd& end) {
     instance.probe.reset();
-    if (!stopping_) probed(instance, end.status, *code);
+    const auto looks = std::exchange(instance.looks, {});
+    if (stopping_) return;
+    probed(instance, end.status, *code);
+    for (const auto& look : looks) {
+      if (--look->left == 0) look->done();
+    }
   };
   const http::Url& url = instance.config.url;
   instance.probe =
@@ -102,16 +131,18 @@ void Registry::probe(Instance& instance) {
 }
 
 void Registry::probed(Instance& instance, const Status& status, int code) {
+  const bool periodic = std::exchange(instance.periodic, false);
   if (status.ok() && code == 200) {
     instance.failed_probes = 0;
     set_healthy(instance, true, "it answers /health again");
-  } else if (++instance.failed_probes >= failures_) {
+  } else if (periodic && ++instance.failed_probes >= failures_) {
     set_healthy(instance, false,
                 status.ok() ? "/health answers " + std::to_string(code) : status.to_string());
     const auto watchers = std::exchange(instance.watchers, {});
     for (const auto& [token, callback] : watchers) callback();
   }
-  instance.timer = loop_.after(period_, [this, &instance] { probe(instance); });
+  if (periodic)
+    instance.timer = loop_.after(period_, [this, &instance] { probe_of_period(instance); });
 }
 
 void Registry::set_healthy(Instance& instance, bool healthy, const std::string& why) {

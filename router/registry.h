@@ -2,8 +2,9 @@
 //
 // Health is found actively (GET /health every period; `health_failures` failed probes in a row make
 // an instance unhealthy, one that succeeds makes it healthy) and passively (a request that could
-// not connect or lost its connection makes it unhealthy at once). Confined to the loop's thread,
-// but for the constructor and stop().
+// not connect or lost its connection makes it unhealthy at once). Who would refuse a request for
+// want of a healthy instance has them probed once more, because one that has just started is not
+// seen until the period is over. Confined to the loop's thread, but for the constructor and stop().
 #pragma once
 
 #include <functional>
@@ -37,6 +38,7 @@ class Registry {
   const InstanceConfig& config(InstanceId id) const { return instances_[id]->config; }
   // As scheduler/ wants them.
   std::vector<scheduler::Instance> snapshot(Role role) const;
+  bool any_healthy(Role role) const;
 
   // A request uses an instance from begin() to end(), with the same `tokens`.
   void begin(InstanceId id, uint64_t tokens);
@@ -45,6 +47,11 @@ class Registry {
   // A request could not connect, or lost its connection: avoid it until a probe succeeds.
   void report_lost(InstanceId id, const std::string& why);
 
+  // Probes every unhealthy instance now and calls `done` once, when each has answered or the
+  // probes' deadline is over; not after stop(). However many ask, one probe of an instance runs at
+  // a time. What fails of these probes counts towards nothing: it is unhealthy already.
+  void look_again(std::function<void()> done);
+
   // Calls `callback` once, when `health_failures` probes in a row have failed (a lost connection of
   // another request is no reason), unless the returned token has been given to unwatch() before.
   // The callback may watch again.
@@ -52,6 +59,11 @@ class Registry {
   void unwatch(InstanceId id, uint64_t token);
 
  private:
+  // One look_again().
+  struct Look {
+    size_t left = 0;  // probes that it waits for
+    std::function<void()> done;
+  };
   struct Instance {
     InstanceConfig config;
     Role role{};
@@ -60,11 +72,14 @@ class Registry {
     std::map<uint64_t, std::function<void()>> watchers;
     prometheus::Gauge* healthy_gauge = nullptr;
     http::Timer timer;
-    std::shared_ptr<http::Call> probe;
+    std::shared_ptr<http::Call> probe;         // while it runs
+    bool periodic = false;                     // the probe that runs is the period's
+    std::vector<std::shared_ptr<Look>> looks;  // wait for the probe that runs
   };
 
   void add(const std::vector<InstanceConfig>& configs, Role role, Metrics& metrics);
   void probe(Instance& instance);
+  void probe_of_period(Instance& instance);
   void probed(Instance& instance, const Status& status, int code);
   void set_healthy(Instance& instance, bool healthy, const std::string& why);
 

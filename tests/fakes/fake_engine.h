@@ -1,7 +1,7 @@
 // An engine (or a node's HTTP) whose every answer the test gives by hand.
 //
-// /health is answered by itself; every other request waits in next() until the test takes it and
-// answers on it, so that a test orders what happens without sleeping.
+// /health is answered by itself, unless it is to be held; every other request waits in next() until
+// the test takes it and answers on it, so that a test orders what happens without sleeping.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -11,6 +11,7 @@
 #include <future>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "router/http/server.h"
 #include "transfer/base/mutex.h"
@@ -47,11 +48,14 @@ class FakeEngine {
   }
 
   void answer_health(int status) { health_ = status; }
+  // From now on /health gets no answer.
+  void hold_health() { health_ = kHeld; }
   // Dies: every connection is cut, new ones are refused.
   void die() {
     server_.reset();
     MutexLock lock(mutex_);
     waiting_.clear();
+    held_.clear();
   }
   // Comes back at the same address.
   void revive() { start(address_); }
@@ -64,11 +68,17 @@ class FakeEngine {
     address_ = server_->address();
   }
   void take(std::shared_ptr<http::Exchange> exchange) {
-    if (exchange->request().path() == "/health") return exchange->respond(health_, {}, "");
+    const int health = health_;
+    if (exchange->request().path() == "/health" && health != kHeld) {
+      return exchange->respond(health, {}, "");
+    }
     MutexLock lock(mutex_);
+    if (exchange->request().path() == "/health") return held_.push_back(std::move(exchange));
     waiting_.push_back(std::move(exchange));
     arrived_.notify_all();
   }
+
+  static constexpr int kHeld = 0;
 
   http::EventLoop& loop_;
   HostPort address_;
@@ -76,6 +86,7 @@ class FakeEngine {
   Mutex mutex_;
   CondVar arrived_;
   std::deque<std::shared_ptr<http::Exchange>> waiting_ BATON_GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<http::Exchange>> held_ BATON_GUARDED_BY(mutex_);
   std::unique_ptr<http::Server> server_;
 };
 

@@ -149,6 +149,43 @@ TEST_F(RouterTest, PrefillerThatIsNotThereIsLeftOutUntilItComesBack) {
   EXPECT_EQ(third.get()->status, 200);
 }
 
+// A router that was started beside its engines is not behind them by a period.
+TEST_F(RouterTest, EnginesThatCameSinceTheLastProbeAreSeenBeforeARequestIsRefused) {
+  config_.health_period = 1h;
+  start(1, 1);
+  prefillers_[0]->die();
+  decoders_[0]->die();
+  expect_openai_error(*post("{}").get(), 502);  // believed until then
+  expect_openai_error(*post("{}").get(), 503);
+  expect_openai_error(get("/v1/models"), 503);
+  prefillers_[0]->revive();
+  decoders_[0]->revive();
+  auto answer = post("{}");
+  const ExchangePtr prefill = prefillers_[0]->next();
+  const ExchangePtr decode = decoders_[0]->next();
+  ASSERT_TRUE(prefill && decode) << "both: it is handed off";
+  prefill->respond(200, kJson, "{}");
+  decode->respond(200, kJson, R"({"text":"here"})");
+  EXPECT_EQ(answer.get()->body, R"({"text":"here"})");
+}
+
+TEST_F(RouterTest, ARequestWaitsForAProbeNoLongerThanItsBudgetAndItsClient) {
+  config_.health_period = 1h;
+  config_.health_deadline = 1h;
+  config_.budget = 300ms;
+  start(0, 1);
+  decoders_[0]->die();
+  expect_openai_error(*post("{}").get(), 502);
+  decoders_[0]->hold_health();
+  decoders_[0]->revive();
+  expect_openai_error(*post("{}").get(), 504);
+  post_raw("{}").close();
+  const auto deadline = now() + test::kPatience;
+  while (get("/metrics").body.find("baton_router_clients_gone_total 1") == std::string::npos)
+    ASSERT_LT(now(), deadline);
+  EXPECT_TRUE(decoders_[0]->empty());
+}
+
 TEST_F(RouterTest, DecoderIsReplacedByOneThatFetches) {
   start(1, 2);
   for (const bool stream : {false, true}) {
