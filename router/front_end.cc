@@ -111,12 +111,21 @@ void FrontEnd::health(http::Exchange& exchange) const {
         {"healthy", std::count_if(all.begin(), all.end(), [](auto& i) { return i.healthy; })},
         {"total", all.size()}};
   };
-  nlohmann::json body = {{"prefillers", healthy(Role::kPrefill)},
+  nlohmann::json body = {{"status", "ok"},
+                         {"prefillers", healthy(Role::kPrefill)},
                          {"decoders", healthy(Role::kDecode)},
                          {"in_flight", running_.size()}};
-  const bool ok = !draining_ && body["decoders"]["healthy"] > 0;
-  body["status"] = draining_ ? "draining" : ok ? "ok" : "no decoder is available";
-  exchange.respond(ok ? 200 : 503, {{"Content-Type", "application/json"}}, body.dump());
+  if (draining_) {
+    body["status"] = "draining";
+  } else if (!registry_.any_healthy(Role::kDecode)) {
+    body["status"] = "unavailable";
+    body["why"] = "no decoder is available";
+  } else if (body["prefillers"]["total"] > 0 && !registry_.any_healthy(Role::kPrefill)) {
+    body["status"] = "degraded";
+    body["why"] = "no prefiller is available: decoders compute prompts by themselves";
+  }
+  const bool serves = body["status"] == "ok" || body["status"] == "degraded";
+  exchange.respond(serves ? 200 : 503, {{"Content-Type", "application/json"}}, body.dump());
 }
 
 void FrontEnd::models(std::shared_ptr<http::Exchange> exchange) {

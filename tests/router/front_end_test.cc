@@ -104,6 +104,34 @@ TEST_F(RouterTest, DrainCutsWhatOutlivesIt) {
   EXPECT_TRUE(wait_until_gone(*decode));
 }
 
+TEST_F(RouterTest, HealthSaysWhichRoleHasNobody) {
+  config_.health_period = 5ms;
+  start(1, 1);
+  const auto expect_health = [&](const char* status, int code, const char* why) {
+    const auto deadline = now() + test::kPatience;
+    http::Response health = get("/health");
+    while (json::parse(health.body)["status"] != status) {
+      ASSERT_LT(now(), deadline) << health.body;
+      health = get("/health");
+    }
+    EXPECT_EQ(health.status, code) << health.body;
+    EXPECT_THAT(json::parse(health.body).value("why", ""), StartsWith(why));
+  };
+  expect_health("ok", 200, "");
+  prefillers_[0]->answer_health(500);
+  expect_health("degraded", 200, "no prefiller is available");
+  decoders_[0]->answer_health(500);
+  expect_health("unavailable", 503, "no decoder is available");
+  prefillers_[0]->answer_health(200);
+  decoders_[0]->answer_health(200);
+  expect_health("ok", 200, "");
+}
+
+TEST_F(RouterTest, HealthMissesNoPrefillerWhereNoneWasGiven) {
+  start(0, 1);
+  EXPECT_EQ(json::parse(get("/health").body)["status"], "ok");
+}
+
 TEST_F(RouterTest, MetricsAskForTheTokenAndClientsAreNotAsked) {
   config_.token = *Token::create("a-token-of-the-tests", "test");
   start(1, 1);
