@@ -84,7 +84,7 @@ std::string ApiError::body() const {
                 {{"message", message},
                  {"type", error_type(status)},
                  {"param", string_or_null(param)},
-                 {"code", string_or_null(code)}}}});
+                 {"code", code}}}});
 }
 
 std::optional<ApiError> CompletionRequest::parse(std::string body, CompletionRequest& out) {

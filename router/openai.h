@@ -22,7 +22,7 @@ struct ApiError {
   int status = 500;
   std::string message;
   std::string param;  // empty: null
-  std::string code;   // empty: null
+  std::string code;   // one word, for programs
 
   // {"error":{"message","type","param","code"}}; the type follows from the status.
   std::string body() const;

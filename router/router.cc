@@ -10,8 +10,8 @@ namespace {
 // For answers that are written already to reach their clients.
 constexpr auto kFlushGrace = std::chrono::milliseconds(500);
 
-std::string transport_error_body(int status, const std::string& message) {
-  return ApiError{status, message, "", ""}.body();
+std::string transport_error_body(int status, const std::string& code, const std::string& message) {
+  return ApiError{status, message, "", code}.body();
 }
 
 http::ServerConfig server_config(const RouterConfig& config) {

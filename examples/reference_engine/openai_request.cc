@@ -20,8 +20,17 @@ struct Rejected {
   ApiError error;
 };
 
-[[noreturn]] void reject(const std::string& param, const std::string& message) {
-  throw Rejected{{.message = message, .param = param}};
+[[noreturn]] void reject(const std::string& param, const std::string& message,
+                         const char* code = "invalid_value") {
+  throw Rejected{{.message = message, .param = param, .code = code}};
+}
+
+[[noreturn]] void reject_missing(const std::string& param, const std::string& message) {
+  reject(param, message, "missing_required_parameter");
+}
+
+[[noreturn]] void reject_unsupported(const std::string& param, const std::string& message) {
+  reject(param, message, "unsupported_parameter");
 }
 
 std::string shown(const json& value) {
@@ -75,7 +84,7 @@ float read_float(const json& object, const char* name, float otherwise) {
 
 // Parameters that would change the answer and that this engine cannot honour, with the value that
 // asks for nothing.
-void reject_unsupported(const json& body) {
+void check_supported(const json& body) {
   static const std::pair<const char*, json> kNeutral[] = {{"n", 1},
                                                           {"best_of", 1},
                                                           {"echo", false},
@@ -96,12 +105,13 @@ void reject_unsupported(const json& body) {
   for (const auto& [name, neutral] : kNeutral) {
     const json* value = find(body, name);
     if (value != nullptr && *value != neutral)
-      reject(name, std::string("'") + name + "' is not supported by this engine (only " +
-                       neutral.dump() + " is)");
+      reject_unsupported(name, std::string("'") + name +
+                                   "' is not supported by this engine (only " + neutral.dump() +
+                                   " is)");
   }
   const json* format = find(body, "response_format");
   if (format != nullptr && (!format->is_object() || format->value("type", json()) != "text"))
-    reject("response_format", "'response_format' is not supported by this engine");
+    reject_unsupported("response_format", "'response_format' is not supported by this engine");
 }
 
 std::vector<uint32_t> read_token_ids(const json& array) {
@@ -148,14 +158,14 @@ std::string read_content(const json& message) {
 
 std::vector<ChatMessage> read_messages(const json& body) {
   const json* messages = find(body, "messages");
-  if (messages == nullptr) reject("messages", "'messages' is missing");
+  if (messages == nullptr) reject_missing("messages", "'messages' is missing");
   if (!messages->is_array()) reject_type("messages", *messages, "an array");
   if (messages->empty()) reject("messages", "'messages' is empty");
   std::vector<ChatMessage> read;
   for (const json& message : *messages) {
     if (!message.is_object()) reject_type("messages", message, "an array of objects");
     std::string role = read_string(message, "role", "messages.role");
-    if (role.empty()) reject("messages", "'messages' hold one without a role");
+    if (role.empty()) reject_missing("messages", "'messages' hold one without a role");
     read.push_back({std::move(role), read_content(message)});
   }
   return read;
@@ -254,12 +264,12 @@ ApiRequest read_request(const json& body, bool chat) {
   ApiRequest request;
   request.chat = chat;
   request.model = read_string(body, "model", "model");
-  reject_unsupported(body);
+  check_supported(body);
   if (chat) {
     request.messages = read_messages(body);
   } else {
     const json* prompt = find(body, "prompt");
-    if (prompt == nullptr) reject("prompt", "'prompt' is missing");
+    if (prompt == nullptr) reject_missing("prompt", "'prompt' is missing");
     request.prompt = read_prompt(*prompt, false);
   }
   request.max_tokens = read_count(body, "max_tokens", "max_tokens", 1, kMaxCount);
@@ -299,28 +309,49 @@ std::variant<ApiRequest, ApiError> parse_api_request(std::string_view body, bool
                                (start == std::string::npos ? text : text.substr(start + 2)),
                     .code = "invalid_json"};
   } catch (const json::exception& error) {
-    return ApiError{.message = std::string("the body cannot be read: ") + error.what()};
+    return ApiError{.message = std::string("the body cannot be read: ") + error.what(),
+                    .code = "invalid_value"};
   }
 }
 
 std::string ApiError::json() const {
-  const auto or_null = [](const std::string& text) {
-    return text.empty() ? nlohmann::json() : nlohmann::json(text);
-  };
-  return nlohmann::json{
-      {"error",
-       {{"message", message}, {"type", type}, {"param", or_null(param)}, {"code", or_null(code)}}}}
+  return nlohmann::json{{"error",
+                         {{"message", message},
+                          {"type", type},
+                          {"param", param.empty() ? nlohmann::json() : nlohmann::json(param)},
+                          {"code", code}}}}
       .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 ApiError ApiError::of_status(int status, std::string message) {
   ApiError error{.status = status, .message = std::move(message)};
-  if (status == 429) {
-    error.type = "rate_limit_error";
-    error.code = "queue_full";
-  } else if (status >= 500) {
-    error.type = "server_error";
+  switch (status) {
+    case 400:
+      error.code = "invalid_value";
+      break;
+    case 404:
+      error.code = "not_found";
+      break;
+    case 409:
+      error.code = "conflict";
+      break;
+    case 429:
+      error.type = "rate_limit_error";
+      error.code = "queue_full";
+      break;
+    case 499:
+      error.code = "cancelled";
+      break;
+    case 503:
+      error.code = "unavailable";
+      break;
+    case 504:
+      error.code = "budget_exceeded";
+      break;
+    default:
+      error.code = "internal_error";
   }
+  if (status >= 500) error.type = "server_error";
   return error;
 }
 

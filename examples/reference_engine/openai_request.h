@@ -25,11 +25,11 @@ struct ApiError {
   std::string message;
   std::string type = "invalid_request_error";
   std::string param;  // empty: null
-  std::string code;   // empty: null
+  std::string code;   // one word, for programs
 
   // {"error": {"message", "type", "param", "code"}}
   std::string json() const;
-  // Of HTTP status codes that the server gives by itself, and of failures in the engine.
+  // Of failures in the engine.
   static ApiError of_status(int status, std::string message);
 };
 

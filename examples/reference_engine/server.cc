@@ -32,6 +32,10 @@ void respond_error(http::Exchange& exchange, const ApiError& error) {
   exchange.respond(error.status, std::move(headers), error.json());
 }
 
+ApiError invalid(std::string message, const char* param) {
+  return {.message = std::move(message), .param = param, .code = "invalid_value"};
+}
+
 const char* role_name(TransferRole role) {
   return role == TransferRole::kPrefill ? "prefill" : "decode";
 }
@@ -62,15 +66,19 @@ class ApiServer::Routes {
       if (!config_.token.admits(http::find_header(exchange->request().headers, "Authorization")))
         return respond_error(*exchange, {.status = 401,
                                          .message = "/metrics needs Authorization: Bearer <token>",
-                                         .type = "authentication_error"});
+                                         .type = "authentication_error",
+                                         .code = "invalid_api_key"});
       type = "text/plain; version=0.0.4";
       body = metrics_.text();
     } else {
-      return respond_error(*exchange, {.status = 404, .message = "no such path"});
+      return respond_error(*exchange,
+                           {.status = 404, .message = "no such path", .code = "unknown_url"});
     }
     const std::string& method = exchange->request().method;
     if (method != "GET" && method != "HEAD")
-      return respond_error(*exchange, {.status = 405, .message = "only GET is allowed here"});
+      return respond_error(
+          *exchange,
+          {.status = 405, .message = "only GET is allowed here", .code = "method_not_allowed"});
     exchange->respond(200, {{"Content-Type", type}}, std::move(body));
   }
 
@@ -79,7 +87,9 @@ class ApiServer::Routes {
 
   void generate(const std::shared_ptr<http::Exchange>& exchange, bool chat) {
     if (exchange->request().method != "POST")
-      return respond_error(*exchange, {.status = 405, .message = "only POST is allowed here"});
+      return respond_error(
+          *exchange,
+          {.status = 405, .message = "only POST is allowed here", .code = "method_not_allowed"});
     auto parsed = parse_api_request(exchange->request().body, chat);
     if (const ApiError* error = std::get_if<ApiError>(&parsed))
       return respond_error(*exchange, *error);
@@ -101,10 +111,10 @@ class ApiServer::Routes {
                       .param = "model",
                       .code = "model_not_found"};
     if (request.transfer && config_.only_role && request.transfer->role != *config_.only_role)
-      return ApiError{.message = std::string("a handoff's role '") +
-                                 role_name(request.transfer->role) + "' was asked of an engine " +
-                                 "started with --role " + role_name(*config_.only_role),
-                      .param = "kv_transfer_params"};
+      return invalid(std::string("a handoff's role '") + role_name(request.transfer->role) +
+                         "' was asked of an engine started with --role " +
+                         role_name(*config_.only_role),
+                     "kv_transfer_params");
     return std::nullopt;
   }
 
@@ -114,9 +124,9 @@ class ApiServer::Routes {
       const uint32_t vocab = model_.llama->config().vocab;
       for (const uint32_t token : *tokens)
         if (token >= vocab)
-          return ApiError{.message = "token id " + std::to_string(token) +
-                                     " is not below the vocabulary's " + std::to_string(vocab),
-                          .param = "prompt"};
+          return invalid("token id " + std::to_string(token) + " is not below the vocabulary's " +
+                             std::to_string(vocab),
+                         "prompt");
       prompt = *tokens;
       return std::nullopt;
     }
@@ -127,8 +137,7 @@ class ApiServer::Routes {
       auto rendered = model_.chat_template.render(
           request.messages, {.bos_token = std::string(tokenizer.token_bytes(llama.bos)),
                              .eos_token = std::string(tokenizer.token_bytes(llama.eos))});
-      if (!rendered.ok())
-        return ApiError{.message = rendered.status().message(), .param = "messages"};
+      if (!rendered.ok()) return invalid(rendered.status().message(), "messages");
       pieces = std::move(rendered).value();
     } else {
       pieces.push_back({std::get<std::string>(request.prompt), true});
@@ -148,9 +157,9 @@ class ApiServer::Routes {
                       .param = param,
                       .code = "context_length_exceeded"};
     auto tokens = model_.tokenizer->encode(pieces);
-    if (!tokens.ok()) return ApiError{.message = tokens.status().message(), .param = param};
+    if (!tokens.ok()) return invalid(tokens.status().message(), param);
     prompt = std::move(tokens).value();
-    if (prompt.empty()) return ApiError{.message = "the prompt has no tokens", .param = param};
+    if (prompt.empty()) return invalid("the prompt has no tokens", param);
     return std::nullopt;
   }
 
@@ -215,8 +224,12 @@ Result<std::unique_ptr<ApiServer>> ApiServer::listen(http::EventLoop& loop, ApiC
   const HostPort address = config.listen;
   api->routes_ = std::make_unique<Routes>(std::move(config), model, engine, metrics);
   http::ServerConfig server;
-  server.error_body = [](int status, const std::string& message) {
-    return ApiError::of_status(status, message).json();
+  server.error_body = [](int status, const std::string& code, const std::string& message) {
+    return ApiError{.status = status,
+                    .message = message,
+                    .type = status >= 500 ? "server_error" : "invalid_request_error",
+                    .code = code}
+        .json();
   };
   BATON_ASSIGN_OR_RETURN(
       api->server_,

@@ -29,19 +29,23 @@ auto into(error_code& error) { return asio::redirect_error(asio::use_awaitable, 
 // Status 0: the client has gone, nobody reads an answer.
 Connection::Rejection rejection_for(error_code error) {
   using E = beast::http::error;
-  if (error == E::body_limit) return {413, "the request's body is larger than this server takes"};
-  if (error == E::header_limit) return {431, "the request's headers are too large"};
+  if (error == E::body_limit) {
+    return {413, "body_too_large", "the request's body is larger than this server takes"};
+  }
+  if (error == E::header_limit) {
+    return {431, "headers_too_large", "the request's headers are too large"};
+  }
   if (error == E::end_of_stream || error == E::partial_message ||
       error.category() != make_error_code(E::bad_method).category()) {
     return {};
   }
-  return {400, "the request is not well-formed HTTP/1.1"};
+  return {400, "invalid_http", "the request is not well-formed HTTP/1.1"};
 }
 
 std::string rejection_bytes(const ServerConfig& config, const Connection::Rejection& rejection) {
-  const std::string body = config.error_body
-                               ? config.error_body(rejection.status, rejection.message)
-                               : std::string(rejection.message) + "\n";
+  const std::string body =
+      config.error_body ? config.error_body(rejection.status, rejection.code, rejection.message)
+                        : std::string(rejection.message) + "\n";
   const Headers headers = {{"Content-Type", config.error_body ? "application/json" : "text/plain"},
                            {"Content-Length", std::to_string(body.size())},
                            {"Connection", "close"}};

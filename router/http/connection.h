@@ -51,6 +51,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // An answer to a request that could not be read.
   struct Rejection {
     int status = 0;
+    const char* code = "";  // one word, for programs
     const char* message = "";
   };
 

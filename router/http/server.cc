@@ -52,7 +52,8 @@ asio::awaitable<void> serve(SharedPtr shared, std::shared_ptr<Connection> connec
 // Fits into the fresh socket's send buffer, so that nobody waits for the client.
 void turn_away(const ServerConfig& config, tcp::socket& socket) {
   const std::string message = "too many connections";
-  const std::string body = config.error_body ? config.error_body(503, message) : message + "\n";
+  const std::string body =
+      config.error_body ? config.error_body(503, "too_many_connections", message) : message + "\n";
   const std::string bytes =
       serialize_head(503, {{"Content-Type", config.error_body ? "application/json" : "text/plain"},
                            {"Content-Length", std::to_string(body.size())},

@@ -24,8 +24,9 @@ struct ServerConfig {
   Duration idle_deadline = std::chrono::seconds(75);   // between requests of one connection
   Duration read_deadline = std::chrono::seconds(30);   // from a request's first byte to its last
   Duration write_deadline = std::chrono::seconds(30);  // for the client to take what is written
-  // The body of the answers that the server gives by itself.
-  std::function<std::string(int status, const std::string& message)> error_body;
+  // The body of the answers that the server gives by itself; `code` is one word, for programs.
+  std::function<std::string(int status, const std::string& code, const std::string& message)>
+      error_body;
 };
 
 // Called on the loop's thread for each request; must not block it.

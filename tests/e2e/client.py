@@ -57,7 +57,8 @@ class Answer:
         error = self.json["error"]
         assert isinstance(error["message"], str) and error["message"], self
         assert isinstance(error["type"], str) and error["type"], self
-        assert {"param", "code"} <= error.keys(), self
+        assert isinstance(error["code"], str) and error["code"], self
+        assert "param" in error, self
         return error
 
     def __repr__(self):

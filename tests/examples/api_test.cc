@@ -57,6 +57,7 @@ class ApiTest : public testing::Test {
     EXPECT_EQ(http::find_header(response.headers, "Content-Type"), "application/json");
     const json error = json::parse(response.body)["error"];
     EXPECT_EQ(error["param"], param == nullptr ? json() : json(param)) << response.body;
+    EXPECT_TRUE(error["code"].is_string()) << response.body;
     EXPECT_NE(error["message"].get<std::string>().find(part), std::string::npos) << response.body;
   }
   // Events of a stream, which must end by [DONE].

@@ -104,7 +104,29 @@ TEST_P(BadRequest, IsRefusedNamingTheParameter) {
   EXPECT_FALSE(error->message.empty());
   const auto json = nlohmann::json::parse(error->json());
   EXPECT_EQ(json["error"]["type"], "invalid_request_error");
-  EXPECT_TRUE(json["error"].contains("code"));
+  EXPECT_TRUE(json["error"]["code"].is_string()) << error->json();
+}
+
+TEST(ApiRequest, AnErrorsCodeSaysOfWhichKindItIs) {
+  const struct {
+    const char* body;
+    const char* code;
+  } cases[] = {
+      {R"({"messages": 3})", "invalid_value"},
+      {R"({"messages": [{"role": 3}]})", "invalid_value"},
+      {R"({})", "missing_required_parameter"},
+      {R"({"messages": [{"content": "x"}]})", "missing_required_parameter"},
+      {R"({"n": 2})", "unsupported_parameter"},
+      {R"({"response_format": {"type": "json_object"}})", "unsupported_parameter"},
+      {"3", "invalid_value"},
+      {"{", "invalid_json"},
+  };
+  for (const auto& c : cases) {
+    const auto parsed = parse_api_request(c.body, true);
+    const ApiError* error = std::get_if<ApiError>(&parsed);
+    ASSERT_NE(error, nullptr) << c.body;
+    EXPECT_EQ(error->code, c.code) << c.body;
+  }
 }
 
 #define WITH_BATON(fields) R"({"prompt": "x", "kv_transfer_params": {"baton": )" fields "}}"

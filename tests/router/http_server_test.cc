@@ -155,8 +155,8 @@ TEST_F(HttpServer, RejectsWhatBreaksABoundAndServesOn) {
   ServerConfig config;
   config.max_body_bytes = 1000;
   config.max_header_bytes = 2000;
-  config.error_body = [](int status, const std::string&) {
-    return "{\"status\":" + std::to_string(status) + "}";
+  config.error_body = [](int status, const std::string& code, const std::string&) {
+    return "{\"status\":" + std::to_string(status) + ",\"code\":\"" + code + "\"}";
   };
   std::atomic<int> handled{0};
   start(
@@ -170,26 +170,27 @@ TEST_F(HttpServer, RejectsWhatBreaksABoundAndServesOn) {
     const char* what;
     std::string request;
     const char* answer;
+    const char* code;
   } cases[] = {
       {"announced body", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10000000\r\n\r\n" + big,
-       "HTTP/1.1 413 Payload Too Large"},
+       "HTTP/1.1 413 Payload Too Large", "body_too_large"},
       {"chunked body",
        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n989680\r\n" + big,
-       "HTTP/1.1 413 Payload Too Large"},
+       "HTTP/1.1 413 Payload Too Large", "body_too_large"},
       {"huge header", "GET / HTTP/1.1\r\nHost: h\r\nX: " + big.substr(0, 5000) + "\r\n\r\n",
-       "HTTP/1.1 431 Request Header Fields Too Large"},
-      {"no HTTP", "hello there\r\n\r\n", "HTTP/1.1 400 Bad Request"},
+       "HTTP/1.1 431 Request Header Fields Too Large", "headers_too_large"},
+      {"no HTTP", "hello there\r\n\r\n", "HTTP/1.1 400 Bad Request", "invalid_http"},
       {"bad length", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: -5\r\n\r\n",
-       "HTTP/1.1 400 Bad Request"},
+       "HTTP/1.1 400 Bad Request", "invalid_http"},
       {"bad chunk", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-       "HTTP/1.1 400 Bad Request"},
+       "HTTP/1.1 400 Bad Request", "invalid_http"},
   };
   for (const auto& c : cases) {
     RawSocket socket = connect();
     socket.send(c.request);
     const std::string answer = socket.read_response();
     EXPECT_THAT(answer, StartsWith(c.answer)) << c.what;
-    EXPECT_THAT(answer, HasSubstr("{\"status\":")) << c.what;
+    EXPECT_THAT(answer, HasSubstr(std::string("\"code\":\"") + c.code + "\"")) << c.what;
   }
   EXPECT_EQ(handled, 0);
   RawSocket socket = connect();

@@ -59,9 +59,9 @@ TEST(CompletionRequest, TheReservedFieldIsRefusedHoweverItIsWritten) {
 }
 
 TEST(ApiError, HasOpenAisShape) {
-  EXPECT_EQ(json::parse(ApiError{400, "no", "stream", ""}.body()),
+  EXPECT_EQ(json::parse(ApiError{400, "no", "", "c"}.body()),
             json::parse(R"({"error":{"message":"no","type":"invalid_request_error",
-                            "param":"stream","code":null}})"));
+                            "param":null,"code":"c"}})"));
   EXPECT_EQ(json::parse(ApiError{503, "\xff", "", "c"}.body())["error"]["message"], "\xEF\xBF\xBD");
 }
 

@@ -90,6 +90,7 @@ class RouterTest : public ::testing::Test {
     for (const char* field : {"message", "type", "param", "code"}) {
       EXPECT_TRUE(error["error"].contains(field)) << response.body;
     }
+    EXPECT_TRUE(error["error"]["code"].is_string()) << response.body;
   }
 
   RouterConfig config_;
