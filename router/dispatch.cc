@@ -355,14 +355,14 @@ void Dispatch::log_end(const char* end) const {
     return leg.instance ? context_.registry.config(*leg.instance).url.to_string() : "-";
   };
   static constexpr const char* kPrefillStates[] = {"none", "running", "done", "failed", "refused"};
-  const auto first = answer_.time_to_first_token();
+  const auto first = answer_.time_to_first_token();  // not known of what was held back
   log::info(
       "request route={} code={} end={} handoff={} attempts={} prefiller={} prefill={} decoder={} "
-      "stream={} bytes={} ttft_ms={:.1f} total_ms={:.1f} error=\"{}\"",
+      "stream={} bytes={}{} total_ms={:.1f} error=\"{}\"",
       route, code, end, handoff_.to_string(), attempt_, url(prefill_),
       kPrefillStates[static_cast<int>(prefill_state_)], url(decode_), request_.stream(),
-      exchange_->request().body.size(), first ? to_ms(*first) : 0.0, to_ms(total),
-      last_error_ ? last_error_->message : "");
+      exchange_->request().body.size(), first ? fmt::format(" ttft_ms={:.1f}", to_ms(*first)) : "",
+      to_ms(total), last_error_ ? last_error_->message : "");
 }
 
 }  // namespace baton::router

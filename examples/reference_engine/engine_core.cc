@@ -187,15 +187,17 @@ void EngineCore::set_gauges() {
 
 void EngineCore::log_end(const Sequence& sequence, const GenerationEnd& end) const {
   const TimePoint ended = now();
-  const auto since_arrival = [&](TimePoint at) {
-    return at == TimePoint() ? -1.0 : to_ms(at - sequence.arrived);
+  // What never came is left out.
+  const auto since_arrival = [&](const char* name, TimePoint at) {
+    return at == TimePoint() ? "" : fmt::format(" {}={:.1f}", name, to_ms(at - sequence.arrived));
   };
   log::info(
-      "request {} ended: end={} prompt_tokens={} prompt_tokens_computed={} completion_tokens={} "
-      "admitted_ms={:.1f} first_token_ms={:.1f} total_ms={:.1f} preemptions={} handoff={}{}{}",
+      "request {} ended: end={} prompt_tokens={} prompt_tokens_computed={} completion_tokens={}"
+      "{}{}{} preemptions={} handoff={}{}{}",
       sequence.request.name, end.status.ok() ? "ok" : code_name(end.status.code()),
       end.prompt_tokens, end.prompt_tokens_computed, end.completion_tokens,
-      since_arrival(sequence.admitted), since_arrival(sequence.first_token), since_arrival(ended),
+      since_arrival("admitted_ms", sequence.admitted),
+      since_arrival("first_token_ms", sequence.first_token), since_arrival("total_ms", ended),
       sequence.preemptions,
       sequence.request.transfer ? sequence.request.transfer->handoff.to_string() : "none",
       end.status.ok() ? "" : " why=", end.status.ok() ? "" : end.status.message());

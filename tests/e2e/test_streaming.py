@@ -1,8 +1,11 @@
 """The KV crosses while the prompt is still being prefilled."""
 
+import re
+
 from baton import LAYERS, prompt_of, scaled, wait_for
 from faults import Hold, in_background, receiving, wait_receiving
 from handed_off import assert_handed_off
+from legs import Legs
 
 
 def test_layer_0_is_verified_before_layer_2_is_handed_over(baton, alone, tmp_path):
@@ -20,6 +23,26 @@ def test_layer_0_is_verified_before_layer_2_is_handed_over(baton, alone, tmp_pat
         answer = request.result()
     assert_handed_off(answer, alone(prompt), 300)
     cluster.wait_idle()
+
+
+def test_the_logs_have_a_time_to_first_token_where_there_was_one(baton):
+    cluster = baton.cluster()
+    prompt = prompt_of(100)
+    assert cluster.complete(prompt).status == 200
+    assert cluster.router.api.stream_completion(prompt).read().status == 200
+    whole, streamed = [line for line in cluster.router.log.splitlines() if "request route=" in line]
+    assert "stream=false" in whole and "ttft_ms" not in whole, whole  # held back: not known here
+    assert float(re.search(r" ttft_ms=(\S+)", streamed)[1]) > 0
+
+    def engine_said():
+        return [line for line in cluster.decoder.log.splitlines() if " ended: " in line]
+    assert all(float(re.search(r" first_token_ms=(\S+)", line)[1]) > 0 for line in engine_said())
+    said = len(engine_said())
+    with Legs(cluster.prefiller, cluster.decoder, prompt, budget_ms=50) as legs:
+        assert legs.send("decode").result().status == 504  # before first contact: nothing was computed
+    last = engine_said()[-1]
+    assert len(engine_said()) == said + 1 and "admitted_ms" not in last, last
+    assert "first_token_ms" not in last and float(re.search(r" total_ms=(\S+)", last)[1]) > 0
 
 
 def test_chunks_of_the_first_step_cross_while_the_second_is_held(baton, alone, tmp_path):
