@@ -32,7 +32,8 @@ void Receiving::claim(ReceiveRequest request, std::shared_ptr<ReceiveFeed> feed,
                   .chunk_tokens = core_.config.chunk_tokens,
                   .keys = request_.keys,
                   .groups = {core_.group()},
-                  .deadline = request_.deadline},
+                  .deadline = request_.deadline,
+                  .from = request_.from},
                  effects);
   apply(std::move(effects));
   on_feed();

@@ -24,6 +24,7 @@ struct ReceiveRequest {
   TimePoint deadline;
   uint32_t tokens = 0;
   std::vector<ChunkKey> keys;
+  std::string from;  // the sender's node, for texts; empty: not named
 };
 
 class Receiving : public std::enable_shared_from_this<Receiving> {

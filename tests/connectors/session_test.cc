@@ -358,6 +358,9 @@ TEST_P(Session, NobodySpeaksWithinTheFirstContactDeadline) {
   ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), 100, 1).ok());
   ASSERT_TRUE(d.wait(State::kFailed));
   EXPECT_EQ(d.session->poll().why.code(), Code::kDeadlineExceeded);
+  EXPECT_NE(d.session->poll().why.message().find(a_node->address().to_string() + " said nothing"),
+            std::string::npos)
+      << d.session->poll().why.message();
   EXPECT_TRUE(d.finish());
   // What comes after the end is refused.
   auto p = prefiller();

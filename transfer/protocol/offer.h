@@ -24,6 +24,7 @@ struct Expectation {
   std::vector<GroupOffer> groups;  // what this engine can take: kv_group, head_group, layers,
                                    // token_bytes must be equal; order is the writer's
   TimePoint deadline;              // the request's whole budget
+  std::string from;                // the node that is to send, for texts; empty: not known
   bool operator==(const Expectation&) const = default;
 };
 

@@ -222,7 +222,10 @@ void ReceiverHandoff::advance(TimePoint now, Effects& effects) {
   } else if (now >= expectation_->deadline) {
     expire("the request's budget is over", effects);
   } else if (state_ == State::kExpecting && now >= begun_at_ + config_.first_contact_deadline) {
-    expire("the time to first contact is over", effects);
+    const std::string from = expectation_->from.empty() ? "the sender" : expectation_->from;
+    expire("no first contact: " + from + " said nothing of this handoff within " +
+               number(static_cast<uint64_t>(to_ms(config_.first_contact_deadline))) + " ms",
+           effects);
   } else if (state_ == State::kOffered && now >= offered_at_ + config_.accept_deadline) {
     refuse(now, RefuseReason::kNoRoom, "the engine allocated no blocks in time", effects);
   } else if (const auto by = progress_by(); by && now >= *by) {
@@ -316,9 +319,9 @@ void ReceiverHandoff::finish(End end, Status why, Effects& effects) {
   become_quiet_if_done(effects);
 }
 
-void ReceiverHandoff::expire(const char* what, Effects& effects) {
-  effects.messages.emplace_back(Cancel{handoff_, what});
-  finish(End::kExpired, Status(Code::kDeadlineExceeded, what), effects);
+void ReceiverHandoff::expire(std::string what, Effects& effects) {
+  effects.messages.emplace_back(Cancel{handoff_, bounded_text(what)});
+  finish(End::kExpired, Status(Code::kDeadlineExceeded, std::move(what)), effects);
 }
 
 void ReceiverHandoff::fail(Code code, std::string text, Effects& effects) {

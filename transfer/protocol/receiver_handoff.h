@@ -117,7 +117,7 @@ class ReceiverHandoff {
   std::optional<TimePoint> resend_at() const;
   std::optional<TimePoint> progress_by() const;
   void finish(End end, Status why, Effects& effects);
-  void expire(const char* what, Effects& effects);
+  void expire(std::string what, Effects& effects);
   void fail(Code code, std::string text, Effects& effects);
   void unexpected(const Message& message, Effects& effects);
   void become_quiet_if_done(Effects& effects);

@@ -391,6 +391,19 @@ TEST(ReceiverHandoff, FirstContactDeadlineRunsFromBegin) {
   }
 }
 
+TEST(ReceiverHandoff, WhoWasNotHeardOfIsNamed) {
+  for (const std::string& from : {std::string("10.0.0.7:9001"), std::string(2 * kMaxText, 'x')}) {
+    Receiver r;
+    r.expectation.from = from;
+    r.begin();
+    r.now += seconds(2);
+    const Effects e = r.step([&](Effects& effects) { r.machine.advance(r.now, effects); });
+    EXPECT_THAT(e.why.message(), AllOf(HasSubstr(from), HasSubstr("within 2000 ms")));
+    ASSERT_NE(find<Cancel>(e), nullptr);
+    EXPECT_EQ(find<Cancel>(e)->text, bounded_text(e.why.message()));
+  }
+}
+
 TEST(ReceiverHandoff, AcceptDeadlineRefusesForTheEngine) {
   Receiver r;
   r.begin();
