@@ -8,8 +8,8 @@
 
 #include "examples/reference_engine/gguf.h"
 #include "examples/reference_engine/tokenizer.h"
-#include "examples/reference_engine/utf8.h"
 #include "examples/reference_engine/word_splitter.h"
+#include "transfer/base/utf8.h"
 
 namespace baton::reference {
 namespace {

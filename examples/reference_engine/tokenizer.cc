@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "examples/reference_engine/utf8.h"
 #include "transfer/base/check.h"
+#include "transfer/base/utf8.h"
 
 namespace baton::reference {
 

@@ -7,10 +7,10 @@
 #include <functional>
 #include <random>
 
-#include "examples/reference_engine/utf8.h"
 #include "tests/examples/gguf_writer.h"
 #include "tests/examples/tokenizer_vectors.h"
 #include "transfer/base/env.h"
+#include "transfer/base/utf8.h"
 
 namespace baton::reference {
 namespace {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "transfer/base/text.h"
+#include "transfer/base/utf8.h"
 
 namespace baton::control {
 namespace {
@@ -10,6 +11,13 @@ namespace {
 using protocol::Hello;
 using protocol::Refuse;
 using protocol::RefuseReason;
+
+// C0, DEL, or C1 (U+0080 to U+009F: c2 80 to c2 9f).
+bool is_control(std::string_view character) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(character[i]); };
+  if (character.size() == 1) return byte(0) < 0x20 || byte(0) == 0x7f;
+  return byte(0) == 0xc2 && byte(1) < 0xa0;
+}
 
 std::string block_of(const Hello& hello) {
   if (hello.opaque_block_bytes == 0) return "described by strides";
@@ -60,9 +68,17 @@ std::optional<Refuse> disagreement(const Hello& ours, const Hello& theirs) {
 bool decides(const Hello& ours, const Hello& theirs) { return ours.node < theirs.node; }
 
 std::string printable(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) {
-    if (const auto byte = static_cast<unsigned char>(c); byte < 0x20 || byte == 0x7f) c = '?';
+  std::string out;
+  out.reserve(text.size());
+  while (!text.empty()) {
+    const Utf8Step step = next_utf8(text);
+    const std::string_view character = text.substr(0, step.length);
+    if (step.kind != Utf8Step::kCharacter || is_control(character)) {
+      out += '?';
+    } else {
+      out += character;
+    }
+    text.remove_prefix(step.length);
   }
   return out;
 }

@@ -22,7 +22,8 @@ std::optional<protocol::Refuse> disagreement(const protocol::Hello& ours,
 // Which of two nodes decides which of their connections stays: the one with the smaller address.
 bool decides(const protocol::Hello& ours, const protocol::Hello& theirs);
 
-// A peer's text for a log line: what is not printable becomes '?'.
+// A peer's text for a log line: control characters (C0, DEL and C1, which some terminals obey) and
+// what is no UTF-8 become '?'.
 std::string printable(std::string_view text);
 
 // The lives of the nodes that were let in. A life is over when a newer one of the same node was let

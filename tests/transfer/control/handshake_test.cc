@@ -132,6 +132,21 @@ TEST(Lives, RemembersABoundedNumber) {
 TEST(Printable, KeepsOneLineOneLine) {
   EXPECT_EQ(printable("a\nb\x1b[0m\x7f"), "a?b?[0m?");
   EXPECT_EQ(printable("größe"), "größe");
+  EXPECT_EQ(printable("a\u0080\u009b31m\u009f\u00a0"), "a??31m?\u00a0");  // C1, as UTF-8 …
+  EXPECT_EQ(printable("a\x80\x9b\x9f\xff"), "a????");                     // … and as bare bytes
+}
+
+TEST(Printable, WhatIsNoUtf8IsAQuestionMark) {
+  EXPECT_EQ(printable("\u07ff\u0800\ud7ff\uffff\U00010000\U0010ffff"),
+            "\u07ff\u0800\ud7ff\uffff\U00010000\U0010ffff");
+  EXPECT_EQ(printable("\xc3"), "?");  // cut
+  EXPECT_EQ(printable("\xe2\x82"), "?");
+  EXPECT_EQ(printable("\xc3\x28"), "?(");
+  EXPECT_EQ(printable("\xc0\xaf"), "??");  // overlong
+  EXPECT_EQ(printable("\xe0\x9f\xbf"), "???");
+  EXPECT_EQ(printable("\xf0\x8f\xbf\xbf"), "????");
+  EXPECT_EQ(printable("\xed\xa0\x80"), "???");  // a surrogate
+  EXPECT_EQ(printable("\xf4\x90\x80\x80"), "????");
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
-#include "examples/reference_engine/utf8.h"
+#include "transfer/base/utf8.h"
 
 #include <cstdint>
 
-namespace baton::reference {
+namespace baton {
 
 Utf8Step next_utf8(std::string_view text) {
   const auto lead = static_cast<uint8_t>(text[0]);
@@ -48,4 +48,4 @@ void drain_utf8(std::string& pending, std::string& out, bool flush) {
   pending.erase(0, pending.size() - rest.size());
 }
 
-}  // namespace baton::reference
+}  // namespace baton

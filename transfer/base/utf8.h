@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-namespace baton::reference {
+namespace baton {
 
 struct Utf8Step {
   enum Kind {
@@ -28,4 +28,4 @@ std::optional<size_t> find_invalid_utf8(std::string_view text);
 // invalid; an incomplete character stays, or, with `flush`, becomes U+FFFD.
 void drain_utf8(std::string& pending, std::string& out, bool flush);
 
-}  // namespace baton::reference
+}  // namespace baton
