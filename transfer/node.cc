@@ -346,7 +346,7 @@ Status Node::Impl::start_receiving(ReceiveRequest request, std::vector<HostPort>
         receiving->claim(std::move(request), std::move(feed), std::move(on_released));
         // The news that its sender failed may have come between the registry's claim and now.
         if (core_.registry.tombstone(HandoffRole::kReceiver, handoff, now()))
-          receiving->sender_failed(Status(Code::kUnavailable, "the sender failed before it spoke"));
+          receiving->fail(Status(Code::kUnavailable, "the sender failed before it spoke"));
         if (stopping_)
           return receiving->shutdown(Status(Code::kUnavailable, "the node is shutting down"));
         if (!fetch) return;
@@ -378,7 +378,7 @@ void Node::Impl::fail(const HandoffId& id, uint32_t attempt, const std::string& 
       if (handoff.id == id && (attempt == 0 || handoff.attempt == attempt))
         hit.push_back(receiving);
     for (const auto& receiving : hit) {
-      receiving->sender_failed(why);
+      receiving->fail(why);
       found = true;
     }
     // The news may come before the decoder's request: it must not wait for a prefiller then.

@@ -47,7 +47,7 @@ void Node::Impl::on_stalled(control::Peer& peer) {
   const Status why(Code::kUnavailable, "node " + link->node() + " has missed its heartbeats");
   // The connection stands: a peer that was only stopped hears, when it goes on, that this is over.
   for (const auto& sending : sendings_of(*link)) sending->abort(protocol::End::kFailed, why);
-  for (const auto& receiving : receivings_of(*link)) receiving->sender_failed(why);
+  for (const auto& receiving : receivings_of(*link)) receiving->fail(why);
 }
 
 void Node::Impl::on_resumed(control::Peer& peer) {

@@ -42,7 +42,7 @@ void Receiving::claim(ReceiveRequest request, std::shared_ptr<ReceiveFeed> feed,
 void Receiving::connected(Result<std::shared_ptr<PeerLink>> link) {
   if (end_) return;
   if (!link.ok()) {
-    sender_failed(link.status());
+    fail(link.status());
     return;
   }
   link_ = std::move(link).value();
@@ -166,7 +166,7 @@ void Receiving::verify(const SegmentHeader& header, Checksum checksum) {
 
 // Another try would fare no better: the handoff ends, and the engine computes.
 void Receiving::scatter_failed(const SegmentHeader& header, const Status& why) {
-  if (!end_) sender_failed(why);
+  if (!end_) fail(why);
   came(header, false);
 }
 
@@ -263,9 +263,9 @@ void Receiving::peer_lost(const Status& why) {
   settle();
 }
 
-void Receiving::sender_failed(Status why) {
+void Receiving::fail(Status why) {
   Effects effects;
-  machine_.sender_failed(now(), std::move(why), effects);
+  machine_.fail(now(), std::move(why), effects);
   apply(std::move(effects));
   settle();
 }
@@ -280,7 +280,7 @@ void Receiving::abort(Status why) {
 void Receiving::shutdown(const Status& why) {
   session_over_ = true;
   if (end_) return settle();
-  sender_failed(why);
+  fail(why);
 }
 
 void Receiving::apply(Effects effects) {

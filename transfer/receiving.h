@@ -49,8 +49,8 @@ class Receiving : public std::enable_shared_from_this<Receiving> {
   void on_placed(const SegmentHeader& header, const Result<Checksum>& checksum);
   void on_segment(const SegmentHeader& header, ReceivedBytes payload);
   void peer_lost(const Status& why);
-  // Somebody who knows says that the sender failed.
-  void sender_failed(Status why);
+  // The sender failed, as somebody who knows says, or this side did (a copy, the node's end).
+  void fail(Status why);
   void abort(Status why);
   // The node stops: the session is taken for over.
   void shutdown(const Status& why);

@@ -61,7 +61,7 @@ void Receiving::loaded(LocalLoad load, const Result<Checksum>& checksum) {
   const Chunk& chunk = load.pin.chunk();
   if (!checksum.ok()) {
     local_loads_.clear();
-    if (!end_) sender_failed(checksum.status());
+    if (!end_) fail(checksum.status());
     return settle();
   }
   core_.node_metrics.copied(NodeMetrics::Copy::kTierLoad, chunk.segment_bytes);

@@ -165,9 +165,9 @@ void ReceiverHandoff::abort(TimePoint, Status why, Effects& effects) {
   finish(End::kCancelled, std::move(why), effects);
 }
 
-void ReceiverHandoff::sender_failed(TimePoint, Status why, Effects& effects) {
+void ReceiverHandoff::fail(TimePoint, Status why, Effects& effects) {
   if (state_ == State::kEnded) return;
-  if (why.ok()) why = Status(Code::kUnavailable, "the sender failed");
+  if (why.ok()) why = Status(Code::kUnavailable, "the handoff failed");
   fail(why.code(), why.message(), effects);
 }
 

@@ -70,8 +70,9 @@ class ReceiverHandoff {
   void copy_done(TimePoint now, uint32_t segment, bool verified, Effects& effects);
   // Ends as cancelled (CANCEL to the peer).
   void abort(TimePoint now, Status why, Effects& effects);
-  // Ends as failed: somebody who knows said that the sender failed.
-  void sender_failed(TimePoint now, Status why, Effects& effects);
+  // Ends as failed (FAILED to the peer) for what this machine does not see: the sender failed, as
+  // somebody who knows says, or this side did: a copy into the engine's blocks, the node's end.
+  void fail(TimePoint now, Status why, Effects& effects);
   void peer_lost(TimePoint now, const Status& why, Effects& effects);
   void advance(TimePoint now, Effects& effects);
 

@@ -144,7 +144,7 @@ void ReceiverMaker<M>::apply(M& machine, Input input, uint8_t argument, const Me
     case Input::kStop:
       return machine.abort(kStart, {}, effects);
     case Input::kFail:
-      return machine.sender_failed(kStart, {}, effects);
+      return machine.fail(kStart, {}, effects);
     case Input::kLost:
       return machine.peer_lost(kStart, {}, effects);
     case Input::kMessage:

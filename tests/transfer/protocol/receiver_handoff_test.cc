@@ -514,7 +514,7 @@ TEST(ReceiverHandoff, TheLocalSideMayEndEveryState) {
     Receiver failed;
     failed.in_state(static_cast<State>(state));
     e = failed.step([&](Effects& effects) {
-      failed.machine.sender_failed(failed.now, Status(Code::kUnavailable, "said so"), effects);
+      failed.machine.fail(failed.now, Status(Code::kUnavailable, "said so"), effects);
     });
     EXPECT_EQ(e.end, End::kFailed);
     EXPECT_EQ(e.why.message(), "said so");
@@ -624,7 +624,7 @@ TEST(ReceiverHandoff, TheLocalSideDoesNothingAfterTheEnd) {
   r.machine.accept(r.now, {}, e);
   r.machine.refuse(r.now, RefuseReason::kNoRoom, "", e);
   r.machine.abort(r.now, {}, e);
-  r.machine.sender_failed(r.now, {}, e);
+  r.machine.fail(r.now, {}, e);
   r.machine.peer_lost(r.now, {}, e);
   r.now += kBudget;
   r.machine.advance(r.now, e);

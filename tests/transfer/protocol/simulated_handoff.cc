@@ -73,7 +73,7 @@ void SimulatedHandoff::start_accidents() {
       const bool told = below(2) == 0;
       receiver_step([&](Effects& e) {
         if (told) {
-          receiver().sender_failed(now_, Status(Code::kUnavailable, "told so"), e);
+          receiver().fail(now_, Status(Code::kUnavailable, "told so"), e);
         } else {
           receiver().abort(now_, {}, e);
         }
