@@ -14,10 +14,10 @@ ROOT = Path(__file__).resolve().parents[2]
 FAKES = [BUILD / "tests/cuda_copier_test", BUILD / "tests/bench_on_fake_gpu"]
 
 
-def measure(build, out, code):
+def measure(build, out, code, patience=scaled(1)):
     done = subprocess.run(
         [sys.executable, ROOT / "tests/gpu/measure.py", build, "--out", out, "--short",
-         "--kernel-bytes", "1MiB", "--handoff-bytes", "2MiB"],
+         "--kernel-bytes", "1MiB", "--handoff-bytes", "2MiB", "--patience", str(patience)],
         capture_output=True, text=True, timeout=scaled(200))
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout, [json.loads(line) for line in (out / "gpu.jsonl").open()]
@@ -68,6 +68,15 @@ def test_what_fails_is_named_and_the_rest_goes_on(build, tmp_path):
     assert len(failed) == 2
     assert "gpu_test exited with 1" in failed[0]
     assert "--channel tcp" in failed[1] and failed[1].endswith("no such GPU")
+
+
+def test_what_does_not_end_is_ended_at_its_deadline(build, tmp_path):
+    script(build / "tests/gpu_test", "exec sleep 600")
+    script(build / "baton-bench", "exec sleep 600")
+    shown, lines = measure(build, tmp_path / "out", 1, patience=0.005)
+    failed = [line for line in shown.splitlines() if line.startswith("gpu: FAILED")]
+    assert lines == [] and "gpu_test did not end within 0.9 s" in failed[0]
+    assert "kernels" in failed[1] and failed[1].endswith("did not end within 0.8 s")
 
 
 def test_a_driver_without_a_gpu_is_no_success(build, tmp_path):

@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+TESTS_DEADLINE_S = 180
+
 COLUMNS = [("what", 44), ("GB/s", 8), ("reference", 10), ("ratio", 6), ("median ms", 10),
            ("p95 ms", 9), ("spread", 7)]
 
@@ -33,14 +35,14 @@ def questions(short, kernel_bytes, handoff_bytes):
     return asked
 
 
-def run_tests(build):
+def run_tests(build, deadline):
     """What failed of gpu_test; it prints its own summary."""
     try:
         done = subprocess.run([build / "tests/gpu_test", "--gtest_brief=1"], text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=180)
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=deadline)
     except subprocess.TimeoutExpired as error:
         print((error.stdout or b"").decode(errors="replace")[-4000:])
-        return ["gpu_test did not end within 180 s"]
+        return [f"gpu_test did not end within {deadline:g} s"]
     # The nodes' logs are of interest where something went wrong.
     lines = done.stdout.splitlines()
     shown = lines if done.returncode else [line for line in lines if not line.startswith("[20")]
@@ -62,7 +64,7 @@ def ask(build, arguments, deadline):
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
-        wrong = f"did not end within {deadline:.0f} s"
+        wrong = f"did not end within {deadline:.1f} s"
     if wrong is None and process.returncode:
         wrong = err.strip().splitlines()[-1] if err.strip() else f"exit {process.returncode}"
     lines = []
@@ -108,6 +110,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=420, help="of measuring, at most (420)")
     parser.add_argument("--kernel-bytes", default="128MiB", help="copied in a sample (128MiB)")
     parser.add_argument("--handoff-bytes", default="256MiB", help="of a handoff (256MiB)")
+    parser.add_argument("--patience", type=float, default=1,
+                        help="stretches every deadline, that of measuring too (1)")
     options = parser.parse_args()
     build = options.build.resolve()
     results = None
@@ -115,19 +119,20 @@ def main():
         options.out.mkdir(parents=True, exist_ok=True)
         results = (options.out / "gpu.jsonl").open("w")
 
-    failures = run_tests(build)
+    failures = run_tests(build, TESTS_DEADLINE_S * options.patience)
     print("".join(f"{name:<{width}}" if i == 0 else f"{name:>{width}}"
                   for i, (name, width) in enumerate(COLUMNS)) + "  also, GB/s", flush=True)
     measured = 0
-    end = time.monotonic() + options.seconds
+    seconds = options.seconds * options.patience
+    end = time.monotonic() + seconds
     asking = questions(options.short, options.kernel_bytes, options.handoff_bytes)
     for arguments, deadline in asking:
         began = time.monotonic()
         asked = " ".join(arguments)
         if began >= end:
-            failures.append(f"baton bench {asked}: not asked, the {options.seconds:g} s are over")
+            failures.append(f"baton bench {asked}: not asked, the {seconds:g} s are over")
             continue
-        lines, wrong = ask(build, arguments, min(deadline, end - began))
+        lines, wrong = ask(build, arguments, min(deadline * options.patience, end - began))
         for line in lines:
             measured += 1
             print(row(line), flush=True)
