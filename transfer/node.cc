@@ -121,12 +121,13 @@ Result<std::unique_ptr<Copier>> Node::Impl::make_copier() {
   if (!kv.cuda_device) return make_host_copier(core_.io);
   if (config.seams.device_copier) return config.seams.device_copier(core_.io);
   BATON_RETURN_IF_ERROR(cuda::check_memory(kv));
-  cuda::CudaCopierConfig copier{.device = *kv.cuda_device,
-                                .segment_bytes = segment_bytes(kv.layout, config.chunk_tokens),
-                                .segment_blocks = blocks_for(kv.layout, config.chunk_tokens),
-                                .on_bounced = [this](uint64_t bytes) {
-                                  core_.node_metrics.copied(NodeMetrics::Copy::kBounced, bytes);
-                                }};
+  cuda::CudaCopierConfig copier{
+      .device = *kv.cuda_device,
+      .segment_bytes = segment_bytes(kv.layout, config.chunk_tokens),
+      .segment_blocks = blocks_for(kv.layout, config.chunk_tokens),
+      .on_bounced =
+          [this](uint64_t bytes) { core_.node_metrics.copied(NodeMetrics::Copy::kBounced, bytes); },
+      .on_late = [this] { core_.node_metrics.copy_late(); }};
   for (const auto& pool : {core_.transit, core_.retained})
     if (pool) copier.pools.push_back(pool);
   return cuda::make_copier(core_.io, std::move(copier));

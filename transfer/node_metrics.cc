@@ -46,6 +46,8 @@ const char* copy_name(NodeMetrics::Copy why) {
 NodeMetrics::NodeMetrics(Metrics& registry)
     : registry_(registry),
       bytes_(registry.counter("baton_handoff_bytes_total", "Payload bytes of ended handoffs.")),
+      late_copies_(registry.counter("baton_gpu_copies_late_total",
+                                    "Copies that a GPU had not ended after ten seconds.")),
       retain_skipped_(registry.counter("baton_retain_skipped_total",
                                        "Chunks not retained because no slot was free.")) {
   // All families are there from the start, so that a rate over them is right, and who asks for a
@@ -94,6 +96,8 @@ void NodeMetrics::handoff_ended(protocol::End end, const std::string& transport,
 void NodeMetrics::stage(Stage stage, double seconds_taken) {
   seconds(stage).Observe(seconds_taken);
 }
+
+void NodeMetrics::copy_late() { late_copies_.Increment(); }
 
 void NodeMetrics::copied(Copy why, uint64_t bytes) {
   registry_

@@ -30,6 +30,7 @@ class NodeMetrics {
     kBounced  // through pinned memory: the payload lies in memory that a GPU cannot copy from
   };
   void copied(Copy why, uint64_t bytes);
+  void copy_late();  // a GPU's that takes longer than any should
 
   // Where bytes did not verify: "handoff" (as received), "host" (in the host tier) or "retain" (as
   // copied out of the blocks they were received into).
@@ -50,6 +51,7 @@ class NodeMetrics {
 
   Metrics& registry_;
   prometheus::Counter& bytes_;
+  prometheus::Counter& late_copies_;
   prometheus::Counter& retain_skipped_;
 };
 

@@ -18,6 +18,7 @@ CONTRACT = {
     "baton_slots": {"state": {"free", "held", "quarantined"}, "pool": {"retained", "transit"}},
     "baton_quarantined_bytes": {"peer": {"self"}},
     "baton_checksum_failures_total": {"where": {"handoff", "host", "retain"}},
+    "baton_gpu_copies_late_total": {},
     "baton_heartbeats_missed_total": {},
     "baton_prompt_tokens_computed_total": {},
 }

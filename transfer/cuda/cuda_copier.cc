@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <cstring>
 #include <deque>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -49,14 +51,16 @@ struct Bay {
   Stream stream;  // first to go: what was enqueued uses the others
   Job job;
   bool bounces = false;
-  Status status;      // of enqueuing it
-  bool lost = false;  // the GPU runs nothing any more
+  std::optional<TimePoint> began;  // while a copy is under way
+  bool late = false;               // it was said of this copy
+  Status status;                   // of enqueuing it
+  bool lost = false;               // the GPU runs nothing any more
 };
 
 class CudaCopier final : public Copier {
  public:
   CudaCopier(boost::asio::io_context& io, CudaCopierConfig config)
-      : io_(io), config_(std::move(config)) {}
+      : io_(io), config_(std::move(config)), watch_(io) {}
   // The waiter first: it waits for what is under way. Then streams, memory, pinned ranges, pools.
   ~CudaCopier() override;
   Status open();
@@ -83,6 +87,8 @@ class CudaCopier final : public Copier {
   void passed(Bay& bay, Status status);
   void lose(const Status& why);
   void fail(Job job, const Status& why);
+  void watch();
+  void say_late();
   void wait_for_bays();
 
   // Constant after open().
@@ -94,6 +100,10 @@ class CudaCopier final : public Copier {
   // Confined to the progress thread.
   std::vector<Bay*> free_;
   std::deque<Job> waiting_;
+  boost::asio::steady_timer watch_;
+  bool watching_ = false;
+  // What the timer's callback asks first: it may be queued when the copier goes.
+  const std::shared_ptr<char> alive_ = std::make_shared<char>();
   Status lost_;  // not ok: why the GPU runs nothing any more, which only a new process changes
 
   Mutex mutex_;
@@ -221,7 +231,9 @@ void CudaCopier::fail(Job job, const Status& why) {
 // Also what could not be enqueued goes to the waiter: a part of it may be under way.
 void CudaCopier::start(Bay& bay, Job job) {
   bay.job = std::move(job);
+  bay.began = now();
   bay.status = enqueue(bay);
+  watch();
   MutexLock lock(mutex_);
   under_way_.push_back(&bay);
   changed_.notify_all();
@@ -258,6 +270,37 @@ Status CudaCopier::enqueue(Bay& bay) {
   return status_of(cudaEventRecord(bay.passed.get(), stream), "recording a copy's event");
 }
 
+// Looks when the first of the copies under way would be late; not at each copy's end, so that a
+// copy that is in time costs no timer.
+void CudaCopier::watch() {
+  if (watching_) return;
+  std::optional<TimePoint> next;
+  for (const auto& bay : bays_)
+    if (bay->began && !bay->late && (!next || *bay->began + config_.late_after < *next))
+      next = *bay->began + config_.late_after;
+  if (!next) return;
+  watching_ = true;
+  watch_.expires_at(*next);
+  watch_.async_wait([this, alive = std::weak_ptr(alive_)](const boost::system::error_code& error) {
+    if (error || alive.expired()) return;
+    watching_ = false;
+    say_late();
+    watch();
+  });
+}
+
+void CudaCopier::say_late() {
+  for (const auto& bay : bays_) {
+    if (!bay->began || bay->late || now() < *bay->began + config_.late_after) continue;
+    bay->late = true;
+    log::warn(
+        "a copy on the GPU has not ended device={} copy={} bytes={} tokens={} s={:.1f} waiting={}",
+        config_.device, bay->job.gathers ? "gather" : "scatter", bay->job.bytes(),
+        bay->job.segment.tokens, to_seconds(now() - *bay->began), waiting_.size());
+    if (config_.on_late) config_.on_late();
+  }
+}
+
 // On a thread of its own. An error that comes out of waiting is one of the whole context: it runs
 // nothing any more, so nothing of the copy does either. What merely could not be enqueued is waited
 // for as well: if that works the GPU lives.
@@ -285,6 +328,11 @@ void CudaCopier::wait_for_bays() {
 // The bay's turn is over: on the progress thread again.
 void CudaCopier::passed(Bay& bay, Status status) {
   Job job = std::move(bay.job);
+  if (std::exchange(bay.late, false))
+    log::warn("a late copy on the GPU has ended device={} copy={} bytes={} s={:.1f}",
+              config_.device, job.gathers ? "gather" : "scatter", job.bytes(),
+              to_seconds(now() - *bay.began));
+  bay.began.reset();
   Result<Checksum> result = *Note::checksum(bay.host_note.get());
   if (!status.ok()) {
     if (bay.lost) {

@@ -18,13 +18,16 @@
 //
 // Nothing is waited for on the progress thread. A bay is a stream with memory for one segment; as
 // many copies run at once as there are bays. CUDA does not come back from an error of its context:
-// the first one is logged, and every copy that is asked for later fails without another try.
+// the first one is logged, and every copy that is asked for later fails without another try. A GPU
+// that hangs says nothing: a copy that takes longer than `late_after` is logged and counted once,
+// and waited for all the same, because its target has a writer until the GPU says otherwise.
 #pragma once
 
 #include <functional>
 #include <memory>
 #include <vector>
 
+#include "transfer/base/clock.h"
 #include "transfer/copier.h"
 #include "transfer/slot_pool.h"
 
@@ -45,6 +48,10 @@ struct CudaCopierConfig {
   std::vector<std::shared_ptr<SlotPool>> pools;
   // Called on the progress thread for a payload that goes through pinned memory.
   std::function<void(uint64_t bytes)> on_bounced;
+  // From a copy's start on the GPU, not from the call.
+  Duration late_after = std::chrono::seconds(10);
+  // Called on the progress thread, once for each copy that takes longer.
+  std::function<void()> on_late;
 };
 
 // Whether the blocks are where `kv` says: kInvalidArgument, naming the layer, where they do not lie

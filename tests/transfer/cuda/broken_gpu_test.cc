@@ -32,10 +32,19 @@ class BrokenGpu : public ::testing::Test {
   }
   ~BrokenGpu() override { mend(); }
 
-  Result<std::unique_ptr<Copier>> open() {
-    return cuda::make_copier(io_, {.segment_bytes = kBlock, .segment_blocks = 1, .bays = 2});
+  Result<std::unique_ptr<Copier>> open(Duration late_after = std::chrono::hours(1)) {
+    return cuda::make_copier(io_, {.segment_bytes = kBlock,
+                                   .segment_blocks = 1,
+                                   .bays = 2,
+                                   .late_after = late_after,
+                                   .on_late = [this] { late(); }});
+  }
+  // Both copies that are under way are late: now they may end.
+  void late() {
+    if (++late_ == 2) let_go();
   }
 
+  uint32_t late_ = 0;
   boost::asio::io_context io_;
   KvLayout layout_;
   static constexpr uint32_t kCopies = 7;  // more than there are bays; each has a block of its own
@@ -110,6 +119,37 @@ TEST_F(BrokenGpu, ItIsNotTriedAgainAndSaidOnce) {
   const size_t first = said.find("[error]");
   EXPECT_NE(first, std::string::npos);
   EXPECT_EQ(said.find("[error]", first + 1), std::string::npos) << said;
+}
+
+TEST_F(BrokenGpu, ACopyThatHangsIsSaidAndCountedOnceAndWaitedFor) {
+  const auto occurrences = [](const std::string& text, const std::string& part) {
+    size_t count = 0;
+    for (size_t at = 0; (at = text.find(part, at)) != text.npos; at += part.size()) ++count;
+    return count;
+  };
+  auto copier = open(std::chrono::milliseconds(20));
+  ASSERT_TRUE(copier.ok()) << copier.status().to_string();
+  const Mirror mirror(blocks_.data(), blocks_.size());
+  testing::internal::CaptureStdout();
+  hold();
+  uint32_t done = 0;
+  // As many as there are bays: these are on the GPU, and nothing else waits.
+  for (uint32_t i = 0; i < 2; ++i)
+    (*copier)->gather({mirror.device(), layout_, &block_[i], 1}, PayloadOrder::kOpaque, {1, 2},
+                      payloads_.data() + i * kBlock, [&](const Result<Checksum>& checksum) {
+                        EXPECT_TRUE(checksum.ok());
+                        EXPECT_EQ(late_, 2u);  // not before both were said to be late
+                        if (++done == 2) io_.stop();
+                      });
+  const auto work = boost::asio::make_work_guard(io_);
+  io_.run_for(std::chrono::seconds(60));
+  let_go();
+  EXPECT_EQ(done, 2u);
+  EXPECT_EQ(late_, 2u);
+  log::default_logger()->flush();
+  const std::string said = testing::internal::GetCapturedStdout();
+  EXPECT_EQ(occurrences(said, "has not ended device=0 copy=gather bytes=4096"), 2u) << said;
+  EXPECT_EQ(occurrences(said, "a late copy on the GPU has ended"), 2u) << said;
 }
 
 TEST_F(BrokenGpu, NoCopierIsMadeForIt) {
