@@ -127,9 +127,9 @@ TEST_F(BrokenGpu, ACopyThatHangsIsSaidAndCountedOnceAndWaitedFor) {
     for (size_t at = 0; (at = text.find(part, at)) != text.npos; at += part.size()) ++count;
     return count;
   };
+  const Mirror mirror(blocks_.data(), blocks_.size());
   auto copier = open(std::chrono::milliseconds(20));
   ASSERT_TRUE(copier.ok()) << copier.status().to_string();
-  const Mirror mirror(blocks_.data(), blocks_.size());
   testing::internal::CaptureStdout();
   hold();
   uint32_t done = 0;
