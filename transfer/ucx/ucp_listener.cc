@@ -5,23 +5,25 @@
 #include <cstring>
 #include <sstream>
 
+#include "transfer/ucx/ucp_context.h"
+
 namespace baton::ucx {
 
 Result<std::unique_ptr<UcpListener>> UcpListener::create(
-    std::shared_ptr<UcpWorker> worker, const boost::asio::ip::tcp::endpoint& address,
+    ucp_worker_h worker, const boost::asio::ip::tcp::endpoint& address,
     OnConnection on_connection) {
-  std::unique_ptr<UcpListener> listener(
-      new UcpListener(std::move(worker), std::move(on_connection)));
+  std::unique_ptr<UcpListener> listener(new UcpListener(std::move(on_connection)));
   ucp_listener_params_t params{};
   params.field_mask = UCP_LISTENER_PARAM_FIELD_SOCK_ADDR | UCP_LISTENER_PARAM_FIELD_CONN_HANDLER;
   params.sockaddr.addr = address.data();
   params.sockaddr.addrlen = static_cast<socklen_t>(address.size());
   params.conn_handler.cb = [](ucp_conn_request_h request, void* self) {
-    static_cast<UcpListener*>(self)->on_connection_(request);
+    auto* listener = static_cast<UcpListener*>(self);
+    if (!listener->on_connection_) return listener->reject(request);
+    listener->on_connection_(request);
   };
   params.conn_handler.arg = listener.get();
-  ucs_status_t status =
-      ucp_listener_create(listener->worker_->handle(), &params, &listener->listener_);
+  ucs_status_t status = ucp_listener_create(worker, &params, &listener->listener_);
   if (status != UCS_OK) {
     std::ostringstream where;
     where << address;

@@ -11,7 +11,7 @@
 #include <functional>
 #include <memory>
 
-#include "transfer/ucx/ucp_worker.h"
+#include "transfer/base/status.h"
 
 namespace baton::ucx {
 
@@ -19,23 +19,24 @@ class UcpListener {
  public:
   // Runs inside UCX: may only accept later (UcpEp::accept), or reject.
   using OnConnection = std::function<void(ucp_conn_request_h)>;
-  // Errors: kUnavailable where the address cannot be listened at.
-  static Result<std::unique_ptr<UcpListener>> create(std::shared_ptr<UcpWorker> worker,
+  // The worker's, see UcpWorker::listen.
+  static Result<std::unique_ptr<UcpListener>> create(ucp_worker_h worker,
                                                      const boost::asio::ip::tcp::endpoint& address,
                                                      OnConnection on_connection);
+  // With UCX's thread held, and the worker goes before it is let go of: see ~UcpWorker.
   ~UcpListener();
   UcpListener(const UcpListener&) = delete;
   UcpListener& operator=(const UcpListener&) = delete;
 
   uint16_t port() const { return port_; }  // bound
   void reject(ucp_conn_request_h request) { ucp_listener_reject(listener_, request); }
+  // What comes from now on is rejected.
+  void stop() { on_connection_ = nullptr; }
 
  private:
-  UcpListener(std::shared_ptr<UcpWorker> worker, OnConnection on_connection)
-      : worker_(std::move(worker)), on_connection_(std::move(on_connection)) {}
+  explicit UcpListener(OnConnection on_connection) : on_connection_(std::move(on_connection)) {}
 
-  const std::shared_ptr<UcpWorker> worker_;
-  const OnConnection on_connection_;
+  OnConnection on_connection_;  // null once stopped
   ucp_listener_h listener_ = nullptr;
   uint16_t port_ = 0;
 };

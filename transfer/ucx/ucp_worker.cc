@@ -5,12 +5,16 @@
 #include <boost/asio/post.hpp>
 
 #include "transfer/base/log.h"
+#include "transfer/ucx/async_hold.h"
 
 namespace baton::ucx {
 namespace {
 
 // Between two turns everything else of the node has its turn.
 constexpr unsigned kMostATurn = 64;
+// UCX's thread handles a connection in microseconds, and is held for as long as a worker takes to
+// go, which is milliseconds.
+constexpr auto kHoldDeadline = std::chrono::seconds(5);
 
 }  // namespace
 
@@ -58,10 +62,27 @@ Status UcpWorker::start() {
   return ok_status();
 }
 
+// A connection that was made and on which the peer has not asked for anything yet belongs to UCX's
+// connection manager, points to the listener, and is taken apart by ucp_worker_destroy only; a
+// request that comes on it, or on the listener while ucp_listener_destroy runs, is handled on UCX's
+// own thread with the listener gone. So that thread is held from before the one to after the other.
 UcpWorker::~UcpWorker() {
   stop();
   if (worker_ == nullptr) return;
   on_message_ = nullptr;  // what still comes while it goes
+  std::unique_ptr<AsyncHold> hold;
+  if (listener_) {
+    auto taken = AsyncHold::take(kHoldDeadline);
+    if (!taken.ok()) {
+      log::error("ucx worker and its listener are kept for good why=\"{}\"",
+                 taken.status().message());
+      listener_.release();
+      new std::shared_ptr<UcpContext>(context_);
+      return;
+    }
+    hold = std::move(*taken);
+  }
+  listener_.reset();
   ucp_worker_destroy(worker_);
 }
 
@@ -70,6 +91,14 @@ void UcpWorker::stop() {
   // The descriptor is UCX's to close.
   if (events_->is_open()) events_->release();
   events_.reset();
+}
+
+Result<UcpListener*> UcpWorker::listen(const boost::asio::ip::tcp::endpoint& address,
+                                       UcpListener::OnConnection on_connection) {
+  BATON_CHECK(!listener_, "a worker listens once");
+  BATON_ASSIGN_OR_RETURN(listener_,
+                         UcpListener::create(worker_, address, std::move(on_connection)));
+  return listener_.get();
 }
 
 ucs_status_t UcpWorker::on_message(void* self, const void* header, size_t header_bytes, void* data,

@@ -16,6 +16,7 @@
 
 #include "transfer/base/clock.h"
 #include "transfer/ucx/ucp_context.h"
+#include "transfer/ucx/ucp_listener.h"
 
 namespace baton::ucx {
 
@@ -30,11 +31,16 @@ class UcpWorker : public std::enable_shared_from_this<UcpWorker> {
   static Result<std::shared_ptr<UcpWorker>> create(boost::asio::io_context& io,
                                                    std::shared_ptr<UcpContext> context,
                                                    Duration spin, OnMessage on_message);
-  // Endpoints, requests and received bytes each keep the worker; so this is the last of them.
+  // Endpoints, requests and received bytes each keep the worker; so this is the last of them, and
+  // the listener goes with it.
   ~UcpWorker();
 
   ucp_worker_h handle() const { return worker_; }  // borrowed
 
+  // Peers may connect from now on. Called once. The listener is the worker's, and lives as long.
+  // Errors: kUnavailable where the address cannot be listened at.
+  Result<UcpListener*> listen(const boost::asio::ip::tcp::endpoint& address,
+                              UcpListener::OnConnection on_connection);
   // Runs on the io_context, not inside this call, nor inside UCX.
   void later(std::function<void()> what);
   // Something was started that needs progress.
@@ -59,6 +65,7 @@ class UcpWorker : public std::enable_shared_from_this<UcpWorker> {
   const Duration spin_;
   OnMessage on_message_;
   ucp_worker_h worker_ = nullptr;
+  std::unique_ptr<UcpListener> listener_;                        // null before listen()
   std::optional<boost::asio::posix::stream_descriptor> events_;  // none once stopped
   TimePoint last_moved_{};
   bool turn_posted_ = false;

@@ -30,7 +30,6 @@ std::string label_of(std::string_view role, const Greeting& greeting) {
          std::to_string(greeting.answered);
 }
 
-constexpr auto kLastConnection = std::chrono::milliseconds(100);
 constexpr size_t kMaxGreeting = 256;  // accepted connections that no open() has taken yet
 
 // One side of open(): what was asked for, and when it is given up.
@@ -104,7 +103,7 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   ChannelSetup setup_;
   std::shared_ptr<UcpContext> context_;
   std::shared_ptr<UcpWorker> worker_;
-  std::unique_ptr<UcpListener> listener_;  // null once stopped
+  UcpListener* listener_ = nullptr;  // the worker's
   uint16_t port_ = 0;
   // Newest first: where one peer came back, the connection that is gone is the older one.
   std::list<OpeningPtr> openings_;
@@ -159,14 +158,13 @@ Status Endpoint::start(const std::string& host) {
     return Status(Code::kInvalidArgument,
                   "channel ucx: the address to listen at is " + host + ": " + error.message(),
                   error.value());
-  BATON_ASSIGN_OR_RETURN(listener_, UcpListener::create(worker_, found.begin()->endpoint(),
-                                                        [this](ucp_conn_request_h request) {
-                                                          requests_.push_back(request);
-                                                          worker_->later([weak = weak_from_this()] {
-                                                            if (const auto self = weak.lock())
-                                                              self->accept_requests();
-                                                          });
-                                                        }));
+  BATON_ASSIGN_OR_RETURN(
+      listener_, worker_->listen(found.begin()->endpoint(), [this](ucp_conn_request_h request) {
+        requests_.push_back(request);
+        worker_->later([weak = weak_from_this()] {
+          if (const auto self = weak.lock()) self->accept_requests();
+        });
+      }));
   port_ = listener_->port();
   return ok_status();
 }
@@ -463,21 +461,16 @@ bool Endpoint::is_quiet() {
 void Endpoint::stop() {
   if (std::exchange(stopped_, true) || !worker_) return;
   const Status why(Code::kUnavailable, "this node is shutting down");
-  // A peer is about to dial: its connection is waited for, and refused. UCX 1.13 reads a listener's
-  // memory when a connection request comes after the listener's end.
-  const bool expected = std::any_of(openings_.begin(), openings_.end(),
-                                    [](const OpeningPtr& opening) { return !opening->dials; });
+  if (listener_ != nullptr) listener_->stop();
+  for (const ucp_conn_request_h request : std::exchange(requests_, {})) listener_->reject(request);
   while (!openings_.empty()) fail(OpeningPtr(openings_.front()), why);
   while (!accepted_.empty())
     turn_away(AcceptedPtr(accepted_.front()), "this node is shutting down");
   for (const auto& [token, weak] : channels_) {
     if (const auto channel = weak.lock()) channel->close(why);
   }
-  if (expected) worker_->drain([this] { return !requests_.empty(); }, kLastConnection);
   if (!worker_->drain([this] { return is_quiet(); }, config_.close_deadline))
     log::error("ucx did not give back all requests at shutdown; their memory is kept");
-  for (const ucp_conn_request_h request : std::exchange(requests_, {})) listener_->reject(request);
-  listener_.reset();
   worker_->stop();
 }
 
