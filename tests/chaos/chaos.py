@@ -16,7 +16,7 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS / "e2e"), str(TESTS / "hosts")]
 
-from baton import Baton, scaled  # noqa: E402
+from baton import TRANSPORTS, Baton, scaled  # noqa: E402
 from checks import (Memory, check_metrics, check_outcomes, check_usage,  # noqa: E402
                     remember_metrics, wait_quiet)
 from faults import CLEAR_ERRORS  # noqa: E402
@@ -57,7 +57,9 @@ def hand_off_again(stage, expected, rng):
             if answer.tokens != expected[number]:
                 return [f"in the quiet: other tokens: {answer.tokens}, not {expected[number]}"]
             if answer.handoff.get("end") == "committed":
-                return []
+                transport = answer.handoff["transport"]  # None: nothing had to cross
+                right = transport in (None, TRANSPORTS.get(stage.channel.get("channel"), transport))
+                return [] if right else [f"in the quiet: handed off over {transport}"]
         elif answer.status not in CLEAR_ERRORS:
             return [f"in the quiet: an unclear error: {answer}"]
         if time.monotonic() > deadline:

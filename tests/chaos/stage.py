@@ -10,6 +10,10 @@ from load import BUDGET_S
 from plan import DECODERS, ENGINES, PREFILLERS, ROUTER
 
 ADDRESSES = {name: f"127.0.0.{10 + i}" for i, name in enumerate((ROUTER, *ENGINES))}
+# UCX connects only to the first address of an interface.
+ONE_ADDRESS = dict.fromkeys(ADDRESSES, "127.0.0.1")
+# What listens is started again at its port, which nobody may have taken meanwhile for a connection.
+LISTENING_PORTS, CONNECTING_PORTS = "20000 31999", "32768 60999"
 
 # Little room and short deadlines: what waits, is short of, and gives up does so within a round.
 ENGINE_FLAGS = {"kv_blocks": 160, "max_queue": 32, "heartbeat_ms": 50, "first_contact_ms": 400,
@@ -47,16 +51,19 @@ class Stage:
         self.baton = baton
         self.network = network
         self.channel = {} if options.channel is None else {"channel": options.channel}
+        self.addresses = ONE_ADDRESS if options.channel == "ucx" else ADDRESSES
         self.broken = options.broken
         self.processes = {}
         self.lives = dict.fromkeys((ROUTER, *ENGINES), 0)
         self.problems = []  # of processes that have ended
         self._apart = {}    # target: its chain in the packet filter
+        self._take_ports(LISTENING_PORTS)
         for name in ENGINES:
             self._start(name, wait=False)
         for name in ENGINES:
             self.processes[name].wait_ready()
         self._start(ROUTER)
+        self._take_ports(CONNECTING_PORTS)
 
     @property
     def router(self):
@@ -66,12 +73,17 @@ class Stage:
     def engines(self):
         return {name: self.processes[name] for name in ENGINES}
 
+    def _take_ports(self, ports):
+        if self.network is not None:
+            with self.network.entered(), open("/proc/sys/net/ipv4/ip_local_port_range", "w") as of:
+                of.write(ports)
+
     def _start(self, name, wait=True):
         self.lives[name] += 1
         before = self.processes.get(name)
         log = f"{name}-life-{self.lives[name]}"
         if name == ROUTER:
-            listen = before.ready["listen"] if before else f"{ADDRESSES[name]}:0"
+            listen = before.ready["listen"] if before else f"{self.addresses[name]}:0"
             self.processes[name] = self.baton.router(
                 [self.processes[each] for each in PREFILLERS],
                 [self.processes[each] for each in DECODERS],
@@ -79,7 +91,7 @@ class Stage:
             return
         addresses = ({each: before.ready[each] for each in ("listen", "node", "node_http")}
                      if before else dict.fromkeys(("listen", "node", "node_http"),
-                                                  f"{ADDRESSES[name]}:0"))
+                                                  f"{self.addresses[name]}:0"))
         flags = {**ENGINE_FLAGS, **OWN_FLAGS[name], **self.channel, **addresses}
         program = "reference_engine"
         if name in DECODERS:
@@ -159,9 +171,12 @@ class Stage:
             return ""
         ready = self.processes[target].ready
         address, _, listen = ready["listen"].rpartition(":")
-        ports = {"control": f"{{ {ready['node'].rpartition(':')[2]} }}",
-                 "http": f"{{ {listen}, {ready['node_http'].rpartition(':')[2]} }}",
-                 "all": "1-65535"}[way]
+        node, node_http = (ready[each].rpartition(":")[2] for each in ("node", "node_http"))
+        # Where all have one address, what UCX listens at is not known and not cut.
+        everything = ("1-65535" if self.addresses is ADDRESSES else
+                      f"{{ {listen}, {node}, {node_http} }}")
+        ports = {"control": f"{{ {node} }}", "http": f"{{ {listen}, {node_http} }}",
+                 "all": everything}[way]
         chain = target.replace("-", "_")
         rules = [f"ip daddr {address} tcp dport {ports} {verdict}"]
         if verdict == "drop":

@@ -30,9 +30,9 @@ def chaos(count, *arguments):
     return done.returncode, done.stdout
 
 
-@pytest.mark.parametrize("channel, seed", [("local", 4), ("tcp", 5)])
-def test_rounds(channel, seed):
-    count = rounds(100) // 2  # a hundred together
+@pytest.mark.parametrize("channel, seed, share", [("local", 4, 40), ("tcp", 5, 40), ("ucx", 6, 20)])
+def test_rounds(channel, seed, share):
+    count = rounds(share)  # a hundred together
     code, said = chaos(count, "--seed", str(seed), "--channel", channel)
     assert code == 0, said
     assert f"rounds {count}," in said and "handoff committed" in said, said

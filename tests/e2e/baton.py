@@ -23,8 +23,9 @@ BUILD = Path(os.environ.get("BATON_BUILD", Path(__file__).resolve().parents[2] /
 PRESET = os.environ.get("BATON_PRESET", "release")
 SANITIZED = PRESET != "release"
 # The channel that is asked for, and what answers and metrics must call what was used.
+TRANSPORTS = {"local": "local", "tcp": "tcp", "ucx": "ucx:tcp"}
 CHANNEL = os.environ.get("BATON_CHANNEL", "local")
-TRANSPORT = {"ucx": "ucx:tcp"}.get(CHANNEL, CHANNEL)
+TRANSPORT = TRANSPORTS[CHANNEL]
 
 # A model of two megabytes whose answers depend on every token of the prompt; smaller under
 # sanitizers. Its tokens are bytes and a few special ones.

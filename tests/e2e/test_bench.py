@@ -16,8 +16,7 @@ from baton import BUILD, SANITIZED, scaled
 FIELDS = ["name", "parameters", "bytes", "goodput_GBps", "reference", "reference_GBps", "ratio",
           "median_ms", "p95_ms", "p99_ms", "samples", "blame", "also", "machine", "date"]
 STAGES = {"queued", "offer", "wait_compute", "gather", "send", "verify_scatter"}
-# (UCX as Debian has it is not clean under sanitizers: transfer/ucx/README.md.)
-CHANNELS = ["local", "tcp"] + ([] if SANITIZED else ["ucx"])
+CHANNELS = ["local", "tcp"] + ([] if SANITIZED else ["ucx"])  # as end to end: ucx in release
 
 # One layer of a block is 4 KiB, a segment four blocks.
 SMALL = ["--layers", "2", "--bytes", "128KiB", "--block-bytes", "4KiB", "--segment-bytes", "16KiB",

@@ -18,9 +18,7 @@ struct Case {
 
 std::vector<Case> all_cases() {
   std::vector<ChannelChoice> channels = {ChannelChoice::kLocal, ChannelChoice::kTcp};
-#ifndef BATON_SANITIZED
-  if (ucx::available()) channels.push_back(ChannelChoice::kUcx);  // as in session_test.cc
-#endif
+  if (ucx::available()) channels.push_back(ChannelChoice::kUcx);
   std::vector<Case> out;
   for (const ChannelChoice channel : channels)
     for (const SendMode mode : {SendMode::kTransient, SendMode::kRetained})
