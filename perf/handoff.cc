@@ -11,6 +11,8 @@
 namespace baton::bench {
 namespace {
 
+constexpr uint32_t kExternalTurns = 5;
+
 struct Options : PairOptions {
   std::string memory = "host";
   std::string timeline;
@@ -50,20 +52,23 @@ Way pcie_way(Pair& pair) {
           }};
 }
 
-// How our own reference stands beside other people's programs. One that does not run is said to be
-// missing, and costs nobody the line.
-void add_external(Line& line, const Spec& spec) {
-  const bool ucx = spec.channel == ChannelChoice::kUcx;
+// How our own reference stands beside other people's programs, in turns with it. One that does not
+// run is said to be missing, and costs nobody the line.
+void add_external(Line& line, Pair& pair, Progress& progress) {
+  const bool ucx = pair.spec().channel == ChannelChoice::kUcx;
   const std::string name = ucx ? "ucx_perftest" : "iperf3";
-  const Result<double> rate = ucx ? ucx_perftest_rate() : iperf3_rate();
-  if (!rate.ok()) {
-    std::fprintf(stderr, "baton-bench: %s\n", rate.status().to_string().c_str());
+  const auto theirs = [&]() -> Result<double> {
+    BATON_ASSIGN_OR_RETURN(const double rate, ucx ? ucx_perftest_rate() : iperf3_rate());
+    return static_cast<double>(*line.bytes) / rate;
+  };
+  const auto series = measure({reference_way(pair), {name, theirs}}, kExternalTurns, progress);
+  if (!series.ok()) {
+    std::fprintf(stderr, "baton-bench: %s\n", series.status().to_string().c_str());
     line.also[name + "_GBps"] = nullptr;
     return;
   }
-  line.also[name + "_GBps"] = rounded(rate.value() / 1e9);
-  line.also["reference_of_" + name] =
-      rounded(static_cast<double>(*line.bytes) / median(line.against) / rate.value());
+  add_also(line, name, (*series)[1]);
+  line.also["reference_of_" + name] = rounded(median((*series)[1]) / median((*series)[0]));
 }
 
 Status answer_one(Run& run, const Options& options, Spec spec) {
@@ -97,7 +102,8 @@ Status answer_one(Run& run, const Options& options, Spec spec) {
   if (spec.cuda_device) {
     BATON_ASSIGN_OR_RETURN(line.also["gpu"], gpu_name(*spec.cuda_device));
   }
-  if (options.external && spec.channel != ChannelChoice::kLocal) add_external(line, spec);
+  if (options.external && spec.channel != ChannelChoice::kLocal)
+    add_external(line, *pair, run.progress);
   if (spec.timeline) {
     // One more handoff, alone in the recording.
     const size_t first = pair->side().timeline()->events().size();

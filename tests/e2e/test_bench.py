@@ -174,6 +174,41 @@ def test_the_table_and_the_program_before_it():
     assert "OpenSSL SHA-256" in heading and "ratio" in titles and "tokens=100" in row
 
 
+# What external.cc starts: servers wait for a client, which prints what the program prints.
+IPERF3 = """case $1 in -s) exec sleep 100;; esac
+echo '{"end": {"sum_received": {"bits_per_second": 24e9}}}'
+"""
+UCX_PERFTEST = """case $* in *ucp_am_bw*) ;; *) exec sleep 100;; esac
+echo 'header, without, figures'
+echo '100,1.0,2.0,2.0,1000.00,2000.00,250,500'
+"""
+
+
+OTHER_PROGRAMS = [("tcp", "iperf3", IPERF3, 24e9 / 8),
+                  ("ucx", "ucx_perftest", UCX_PERFTEST, 2000 * 2**20)]
+
+
+@pytest.mark.parametrize("channel, program, script, rate",
+                         [each for each in OTHER_PROGRAMS if each[0] in CHANNELS])
+def test_other_programs_beside_our_reference(tmp_path, monkeypatch, channel, program, script, rate):
+    stand_in = tmp_path / program
+    stand_in.write_text("#!/bin/sh\n" + script)
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    [line] = lines_of("handoff", "--channel", channel, "--external", *SMALL)
+    assert line["also"][f"{program}_GBps"] == pytest.approx(rate / 1e9, rel=0.01)
+    assert line["also"][f"share_of_{program}"] == pytest.approx(
+        line["bytes"] / rate / (line["median_ms"] * 1e-3), rel=0.01)
+    assert line["also"][f"reference_of_{program}"] > 0
+
+
+def test_another_program_that_is_missing_costs_nobody_the_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = bench("handoff", "--json", "--channel", "tcp", "--external", *SMALL)
+    assert json.loads(done.stdout)["also"]["iperf3_GBps"] is None
+    assert "needs iperf3" in done.stderr
+
+
 @pytest.mark.parametrize("channel, gathers", [("local", True), ("tcp", False)])
 def test_a_timeline_is_a_waterfall(tmp_path, channel, gathers):
     """tcp sends such blocks from where they lie, and receives them where they belong."""
