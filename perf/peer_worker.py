@@ -31,7 +31,9 @@ class Memory:
         self.base = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
         self.size, self.block, self.count = size, block, size // block
         self.poison()
-        self.content = memoryview(random.Random(1).randbytes(size))  # no block is like another
+        # No block is like another. (One call makes less than 256 MiB.)
+        words = random.Random(1)
+        self.content = memoryview(b"".join(words.randbytes(block) for _ in range(self.count)))
 
     def poison(self):
         ctypes.memset(self.base, POISON, self.size)
