@@ -185,12 +185,15 @@ Status Pair::open_stream() {
   return error_of(accepted);
 }
 
-Result<double> Pair::stream(size_t bytes) {
+Result<double> Pair::stream(size_t bytes, size_t repeated) {
   BATON_RETURN_IF_ERROR(open_stream());
-  BATON_ASSIGN_OR_RETURN(const Json ready,
-                         wire_->call({{"do", "stream"}, {"bytes", bytes}}, kPatience));
+  BATON_ASSIGN_OR_RETURN(
+      const Json ready,
+      wire_->call({{"do", "stream"}, {"bytes", bytes}, {"repeated", repeated}}, kPatience));
   const TimePoint began = now();
-  BATON_RETURN_IF_ERROR(stream_out(stream_.get(), side_->pool().bytes().first(bytes)));
+  for (size_t sent = 0, piece = repeated != 0 ? repeated : bytes; sent < bytes; sent += piece)
+    BATON_RETURN_IF_ERROR(
+        stream_out(stream_.get(), side_->pool().bytes().first(std::min(piece, bytes - sent))));
   BATON_ASSIGN_OR_RETURN(const Json answer, wire_->receive(kPatience));
   BATON_RETURN_IF_ERROR(error_of(answer));
   return since(began, answer.at("at").get<int64_t>());

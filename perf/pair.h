@@ -62,8 +62,9 @@ class Pair {
   Result<Landed> finish(std::unique_ptr<Flight> flight);
 
   // --- references between the same processes, in seconds
-  // One contiguous stream of so many bytes on a plain socket.
-  Result<double> stream(size_t bytes);
+  // One contiguous stream of so many bytes on a plain socket; where `repeated` is not 0, of that
+  // many leading bytes again and again, which the sender's cache then holds.
+  Result<double> stream(size_t bytes, size_t repeated = 0);
   // A round trip of 64 bytes on the same socket: the mean of so many.
   Result<double> round_trip(uint32_t times);
   // The pool's bytes in contiguous active messages of UCX over TCP.

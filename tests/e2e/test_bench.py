@@ -200,6 +200,7 @@ def test_other_programs_beside_our_reference(tmp_path, monkeypatch, channel, pro
     assert line["also"][f"share_of_{program}"] == pytest.approx(
         line["bytes"] / rate / (line["median_ms"] * 1e-3), rel=0.01)
     assert line["also"][f"reference_of_{program}"] > 0
+    assert ("warm_stream_of_iperf3" in line["also"]) == (program == "iperf3")
 
 
 def test_another_program_that_is_missing_costs_nobody_the_line(tmp_path, monkeypatch):
