@@ -1,5 +1,5 @@
 // What other people's programs say of the same path (--external): that the reference of ours is not
-// a slow one. Run on this host beside nothing else; they use their own, warm, buffers.
+// a slow one. Run on this host beside nothing else; they send one buffer of their own, warm.
 #pragma once
 
 #include "transfer/base/status.h"

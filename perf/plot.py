@@ -92,8 +92,8 @@ def chart(lines, by, title):
     scale = (WIDTH - LEFT - RIGHT) / largest
     better = "more" if more else "less"
     body = [text(MARGIN, 27, title or lines[0]["name"], 17, weight="bold"),
-            text(MARGIN, 47, f"{unit}, {better} is better. At the right: our share of the reference "
-                 "(above 1: we are faster)", 12, "faint")]
+            text(MARGIN, 47, f"{unit}, {better} is better. At the right: Baton as a share of the "
+                 "reference (above 1: Baton is faster)", 12, "faint")]
     y = TOP
     for reference, group in itertools.groupby(lines, key=lambda line: line["reference"]):
         body.append(text(LEFT, y + 18, "beside " + reference, 13, weight="bold"))

@@ -71,7 +71,7 @@ def test_lines_are_chosen():
     ([], [], "no such result lines"),
     ([line(1, 2)], ["--where", "mode=none"], "no such result lines"),
     ([line(1, 2)], ["--where", "mode"], "PARAMETER=VALUE"),
-    ([line(1, 2), line(1, 2, name="latency")], [], "--only"),
+    ([line(1, 2), line(1, 2, name="latency")], [], "some lines are rates and some are times"),
 ])
 def test_what_makes_no_chart(lines, arguments, said):
     done = plot(lines, *arguments, code=2)
