@@ -54,8 +54,8 @@ Way pcie_way(Pair& pair) {
 }
 
 // How our own reference stands beside other people's programs, in turns with it. One that does not
-// run is said to be missing, and costs nobody the line.
-void add_external(Line& line, Pair& pair, Progress& progress) {
+// run is said to be missing, and costs nobody the line; wrong bytes of ours do.
+Status add_external(Line& line, Pair& pair, Progress& progress) {
   const bool ucx = pair.spec().channel == ChannelChoice::kUcx;
   const std::string name = ucx ? "ucx_perftest" : "iperf3";
   const auto theirs = [&]() -> Result<double> {
@@ -68,15 +68,17 @@ void add_external(Line& line, Pair& pair, Progress& progress) {
   std::vector<Way> ways{{name, theirs}, reference_way(pair)};
   if (!ucx) ways.push_back({"warm_stream", warm});
   const auto series = measure(ways, kExternalTurns, progress);
+  if (series.status().code() == Code::kChecksum) return series.status();
   if (!series.ok()) {
     std::fprintf(stderr, "baton-bench: %s\n", series.status().to_string().c_str());
     line.also[name + "_GBps"] = nullptr;
-    return;
+    return ok_status();
   }
   add_also(line, name, series->front());
   const double external = median(series->front());
   line.also["reference_of_" + name] = rounded(external / median((*series)[1]));
   if (!ucx) line.also["warm_stream_of_" + name] = rounded(external / median((*series)[2]));
+  return ok_status();
 }
 
 Status answer_one(Run& run, const Options& options, Spec spec) {
@@ -111,7 +113,7 @@ Status answer_one(Run& run, const Options& options, Spec spec) {
     BATON_ASSIGN_OR_RETURN(line.also["gpu"], gpu_name(*spec.cuda_device));
   }
   if (options.external && spec.channel != ChannelChoice::kLocal)
-    add_external(line, *pair, run.progress);
+    BATON_RETURN_IF_ERROR(add_external(line, *pair, run.progress));
   if (spec.timeline) {
     // One more handoff, alone in the recording.
     const size_t first = pair->side().timeline()->events().size();
