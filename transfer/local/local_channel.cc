@@ -40,8 +40,7 @@ Result<std::optional<Staging>> ChannelCore::acquire(size_t bytes) {
                                               " bytes, where a transit slot has " +
                                               std::to_string(most));
   }
-  const uint64_t staged = published_.staged_bytes();
-  if (published_.full() || (staged != 0 && staged + bytes > own_.max_staged_bytes)) {
+  if (published_.full() || !published_.may_stage(bytes, own_.max_staged_bytes)) {
     waits_for_peer_ = true;
     return std::optional<Staging>();
   }
@@ -107,12 +106,19 @@ void ChannelCore::forget(const HandoffAttempt& handoff) {
     if (waiting.header.handoff == handoff) dones.push_back(std::move(waiting.done));
   std::erase_if(waiting_, [&](const Waiting& w) { return w.header.handoff == handoff; });
   if (dones.empty()) return;
-  boost::asio::post(socket_.get_executor(), [dones = std::move(dones)] {
+  boost::asio::post(socket_.get_executor(), [self = shared_from_this(), dones = std::move(dones)] {
     const Status why(Code::kCancelled, "the handoff ended");
     for (const auto& done : dones) {
       if (done) done(why);
     }
+    self->tell_staging();  // others may stage what this one has let go of
   });
+}
+
+void ChannelCore::tell_staging() {
+  if (closed_ || !waits_for_peer_ || events_ == nullptr) return;
+  waits_for_peer_ = false;
+  events_->on_staging();
 }
 
 void ChannelCore::read() {
@@ -188,10 +194,7 @@ Status ChannelCore::on_consumed(const Consumed& consumed) {
     waiting_.pop_front();
     BATON_RETURN_IF_ERROR(publish(next.header, std::move(next.slot), 0, std::move(next.done)));
   }
-  if (!closed_ && waits_for_peer_ && events_ != nullptr) {
-    waits_for_peer_ = false;
-    events_->on_staging();
-  }
+  tell_staging();
   return ok_status();
 }
 

@@ -56,6 +56,7 @@ class ChannelCore : public std::enable_shared_from_this<ChannelCore> {
   Status on_consumed(const Consumed& consumed);
   void consumed_here(uint64_t sequence);
   void wait_for_memory();
+  void tell_staging();
   void schedule_flush();
   void flush();
   void finish(const Status& why);
@@ -83,7 +84,7 @@ class ChannelCore : public std::enable_shared_from_this<ChannelCore> {
   bool flush_posted_ = false;
   bool write_under_way_ = false;
   bool waits_for_memory_ = false;
-  bool waits_for_peer_ = false;  // as much is published as may be
+  bool waits_for_peer_ = false;  // as much is published, or staged, as may be
   bool closed_ = false;
 };
 

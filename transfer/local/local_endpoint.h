@@ -20,8 +20,9 @@ namespace baton::local {
 struct LocalConfig {
   Duration open_deadline = std::chrono::seconds(2);
   uint32_t max_published = 4096;  // of one channel, not yet consumed by the peer
-  // Of these in staging memory, at least one segment. What is copied in here and out there
-  // meanwhile should stay in the last cache, which the two engines' blocks pass through as well.
+  // Of these in staging memory, but always two segments (what a copier is still gathering comes on
+  // top). What is copied in here and out there meanwhile should stay in the last cache, through
+  // which the two engines' blocks pass as well.
   uint64_t max_staged_bytes = 8u << 20;
 };
 

@@ -10,11 +10,13 @@ uint64_t Published::add(const HandoffAttempt& handoff, SlotRef slot, uint64_t st
   BATON_CHECK(!full(), "more published than the channel allows");
   entries_.emplace(next_, Entry{handoff, std::move(slot), staged_bytes, std::move(done), false});
   staged_bytes_ += staged_bytes;
+  staged_segments_ += staged_bytes != 0;
   return next_++;
 }
 
 void Published::let_go(Entry& entry) {
   entry.slot.reset();
+  staged_segments_ -= entry.staged_bytes != 0;
   staged_bytes_ -= std::exchange(entry.staged_bytes, 0);
 }
 

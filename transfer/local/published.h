@@ -20,6 +20,11 @@ class Published {
   size_t size() const { return entries_.size(); }
   // Of staging memory that is held for the peer to read.
   uint64_t staged_bytes() const { return staged_bytes_; }
+  // Whether so much more stays within `most`. Two segments always do, so that one can be gathered
+  // while the other is scattered.
+  bool may_stage(uint64_t bytes, uint64_t most) const {
+    return staged_segments_ < 2 || staged_bytes_ + bytes <= most;
+  }
 
   // The sequence to publish it under. `staged_bytes`: 0 where the slot is none of staging memory.
   // Not when full() (CHECK).
@@ -51,6 +56,7 @@ class Published {
   const uint32_t limit_;
   uint64_t next_ = 1;
   uint64_t staged_bytes_ = 0;
+  uint32_t staged_segments_ = 0;
   std::unordered_map<uint64_t, Entry> entries_;  // by sequence
 };
 

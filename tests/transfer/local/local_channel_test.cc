@@ -276,17 +276,34 @@ TEST_F(LocalChannelTest, NoMoreIsStagedThanStaysInACache) {
   EXPECT_TRUE(a.channel->acquire(100)->has_value());
 }
 
-TEST_F(LocalChannelTest, OneSegmentMayAlwaysBeStaged) {
+TEST_F(LocalChannelTest, TwoSegmentsMayAlwaysBeStaged) {
   Side a(io_, 1, {.max_staged_bytes = 1}), b(io_, 2);
   join(io_, a, b);
   std::vector<Status> outcomes;
   send(a, segment(1, 100), &outcomes);
+  send(a, segment(2, 100), &outcomes);
   EXPECT_FALSE(a.channel->acquire(1)->has_value());
-  ASSERT_TRUE(until([&] { return b.events.payloads.size() == 1; }));
+  ASSERT_TRUE(until([&] { return b.events.payloads.size() == 2; }));
   b.events.payloads.pop_front();
   ASSERT_TRUE(until([&] { return outcomes.size() == 1 && a.events.stagings >= 1; }));
-  send(a, segment(2, 100), &outcomes);
-  ASSERT_TRUE(until([&] { return b.events.payloads.size() == 1; }));
+  send(a, segment(3, 100), &outcomes);
+  ASSERT_TRUE(until([&] { return b.events.payloads.size() == 2; }));
+}
+
+// Whoever waits is told of memory that a handoff's end lets go of, also if the peer never is.
+TEST_F(LocalChannelTest, WhatIsForgottenMakesRoomWithoutThePeer) {
+  Side a(io_, 1, {.max_staged_bytes = 1}), b(io_, 2);
+  join(io_, a, b);
+  std::vector<Status> outcomes;
+  send(a, segment(1, 100, 9), &outcomes);
+  send(a, segment(2, 100, 9), &outcomes);
+  EXPECT_FALSE(a.channel->acquire(100)->has_value());
+  ASSERT_TRUE(until([&] { return b.events.payloads.size() == 2; }));
+  EXPECT_EQ(a.events.stagings, 0);
+  a.channel->forget(handoff(9));
+  ASSERT_TRUE(until([&] { return a.events.stagings >= 1; }));
+  EXPECT_TRUE(a.channel->acquire(100)->has_value());
+  EXPECT_EQ(b.events.payloads.size(), 2u);
 }
 
 // Staging memory that was lent while there was room is published when there is room again.
