@@ -80,6 +80,8 @@ class Node::Impl final : public control::PeerEvents, public SegmentOwner {
   void on_fetch(const std::shared_ptr<PeerLink>& link, const protocol::Fetch& fetch);
   // A sender of that handoff, of whichever attempt, that still gathers what it retains; or null.
   std::shared_ptr<Sending> retaining(const HandoffId& handoff) const;
+  // The longest leading run of these that the host tier has.
+  std::vector<HostTier::Pin> held(const std::vector<ChunkKey>& keys);
   std::vector<std::shared_ptr<Sending>> sendings_of(const PeerLink& link) const;
   std::vector<std::shared_ptr<Receiving>> receivings_of(const PeerLink& link) const;
   std::shared_ptr<Receiving> make_receiving(const HandoffAttempt& handoff);

@@ -172,25 +172,26 @@ std::shared_ptr<Sending> Node::Impl::retaining(const HandoffId& handoff) const {
   return nullptr;
 }
 
-void Node::Impl::on_fetch(const std::shared_ptr<PeerLink>& link, const protocol::Fetch& fetch) {
-  // Its engine has answered, so whoever retries takes all of it for computed. It is, and is in the
-  // tier in a moment.
-  if (const auto earlier = retaining(fetch.handoff.id))
-    return earlier->when_retained([this, weak = std::weak_ptr(link), fetch] {
-      if (const auto link = weak.lock()) on_fetch(link, fetch);
-    });
+std::vector<HostTier::Pin> Node::Impl::held(const std::vector<ChunkKey>& keys) {
   const protocol::GroupOffer group = core_.group();
   std::vector<HostTier::Pin> pins;
-  uint32_t tokens = 0;
-  for (const ChunkKey& key : fetch.keys) {
+  for (const ChunkKey& key : keys) {
     std::optional<HostTier::Pin> pin = core_.tier->find({key, group.kv_group, group.head_group});
     if (!pin || pin->chunk().order != group.order) break;
-    tokens += pin->chunk().tokens;
     const bool tail = pin->chunk().tokens < core_.config.chunk_tokens;
     pins.push_back(std::move(*pin));
     if (tail) break;
   }
-  if (pins.empty()) return link->send(protocol::Miss{fetch.handoff});
+  return pins;
+}
+
+void Node::Impl::on_fetch(const std::shared_ptr<PeerLink>& link, const protocol::Fetch& fetch) {
+  // An earlier attempt's engine has answered, its node still gathers: what a retry asks for is in
+  // the tier in a moment.
+  const std::shared_ptr<Sending> earlier = retaining(fetch.handoff.id);
+  std::vector<HostTier::Pin> pins;
+  if (!earlier) pins = held(fetch.keys);
+  if (!earlier && pins.empty()) return link->send(protocol::Miss{fetch.handoff});
   const TimePoint at = now();
   if (const Status claimed = core_.registry.claim(HandoffRole::kSender, fetch.handoff, at);
       !claimed.ok()) {
@@ -203,16 +204,20 @@ void Node::Impl::on_fetch(const std::shared_ptr<PeerLink>& link, const protocol:
     return link->send(protocol::Refuse{fetch.handoff, reason, claimed.message()});
   }
   SendRequest request{.handoff = fetch.handoff,
-                      .deadline = now() + std::chrono::milliseconds(fetch.budget_ms),
-                      .tokens = tokens,
-                      .keys = {fetch.keys.begin(), fetch.keys.begin() + pins.size()}};
-  auto sending =
-      std::make_shared<Sending>(core_, std::move(request), std::move(pins), sending_gone());
+                      .deadline = at + std::chrono::milliseconds(fetch.budget_ms)};
+  const auto sending = std::make_shared<Sending>(core_, std::move(request), sending_gone());
   sendings_[fetch.handoff] = sending;
-  sending->start();
   sending->connected(link);
-  if (const auto held = holdings_.find(fetch.handoff); held != holdings_.end())
-    std::shared_ptr(held->second)->end_lease();
+  if (earlier) {
+    sending->start();
+    earlier->when_retained([this, weak = std::weak_ptr(sending), keys = fetch.keys] {
+      if (const auto sending = weak.lock()) sending->hold(held(keys));
+    });
+  } else {
+    sending->hold(std::move(pins));
+  }
+  if (const auto holder = holdings_.find(fetch.handoff); holder != holdings_.end())
+    std::shared_ptr(holder->second)->end_lease();
 }
 
 std::shared_ptr<Receiving> Node::Impl::receiving_of(const PeerLink& link,

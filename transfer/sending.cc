@@ -27,6 +27,10 @@ Sending::Sending(NodeCore& core, SendRequest request, std::shared_ptr<SendFeed> 
   // block more than the prompt needs, for what it generates.
   const uint32_t block_tokens = core_.config.kv.layout.block_tokens;
   blocks_.reserve(request_.tokens / block_tokens + 2);
+  make_chunks();
+}
+
+void Sending::make_chunks() {
   const uint32_t chunk_tokens = core_.config.chunk_tokens;
   chunks_.resize(request_.keys.size());
   for (size_t i = 0; i < chunks_.size(); ++i) {
@@ -38,21 +42,31 @@ Sending::Sending(NodeCore& core, SendRequest request, std::shared_ptr<SendFeed> 
   }
 }
 
-Sending::Sending(NodeCore& core, SendRequest request, std::vector<HostTier::Pin> chunks,
-                 OnGone on_gone)
+Sending::Sending(NodeCore& core, SendRequest request, OnGone on_gone)
     : Sending(core, std::move(request), nullptr, nullptr, std::move(on_gone)) {
-  pins_ = std::move(chunks);
   session_over_ = true;
+}
+
+void Sending::hold(std::vector<HostTier::Pin> chunks) {
+  if (end_ || gone_) return;
+  if (chunks.empty())
+    return abort(End::kFailed, Status(Code::kNotFound, "the holder has none of the chunks"));
+  pins_ = std::move(chunks);
+  for (const HostTier::Pin& pin : pins_) {
+    request_.keys.push_back(pin.chunk().id.key);
+    request_.tokens += pin.chunk().tokens;
+  }
+  make_chunks();
   for (size_t i = 0; i < chunks_.size(); ++i) {
     const Chunk& held = pins_[i].chunk();
     chunks_[i].decided = chunks_[i].whole = true;
     chunks_[i].slot = held.slot;
     chunks_[i].checksums = held.checksums;
   }
+  offer();
 }
 
 void Sending::start() {
-  if (feed_ == nullptr) return offer();
   if (machine_) {
     Effects effects;
     machine_->queued(now(), effects);

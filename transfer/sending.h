@@ -34,12 +34,14 @@ class Sending : public std::enable_shared_from_this<Sending> {
   // For a prefill session.
   Sending(NodeCore& core, SendRequest request, std::shared_ptr<SendFeed> feed,
           std::function<void()> on_released, OnGone on_gone);
-  // For a FETCH: chunks pinned in the host tier, in order.
-  Sending(NodeCore& core, SendRequest request, std::vector<HostTier::Pin> chunks, OnGone on_gone);
+  // For a FETCH, whose request names no keys: hold() says what there is to send.
+  Sending(NodeCore& core, SendRequest request, OnGone on_gone);
 
   const HandoffAttempt& handoff() const { return request_.handoff; }
   HandoffRole role() const { return machine_ ? HandoffRole::kSender : HandoffRole::kHolder; }
-  void start();  // QUEUED, or OFFER for a FETCH
+  void start();  // QUEUED; for a FETCH only where hold() comes later
+  // FETCH: the leading chunks of what was asked for, pinned in the host tier; none: it fails.
+  void hold(std::vector<HostTier::Pin> chunks);
   void connected(Result<std::shared_ptr<PeerLink>> link);
   void on_feed();
   void on_message(const protocol::Message& message);
@@ -51,7 +53,7 @@ class Sending : public std::enable_shared_from_this<Sending> {
   bool retaining() const {
     return session_over_ && (retained_gathers_ != 0 || !gather_queue_.empty());
   }
-  // While retaining(): `then` is posted once it is over, whatever was kept.
+  // `then` is posted once it is not retaining(), whatever was kept.
   void when_retained(std::function<void()> then) { when_retained_.push_back(std::move(then)); }
   // The node stops: nothing more is gathered, the session is taken for over.
   void shutdown(const Status& why);
@@ -89,6 +91,7 @@ class Sending : public std::enable_shared_from_this<Sending> {
 
   uint32_t layers() const { return static_cast<uint32_t>(core_.config.kv.layer_base.size()); }
   uint32_t segment_index(uint32_t chunk, uint32_t layer) const { return chunk * layers() + layer; }
+  void make_chunks();
   void add_blocks(const std::vector<uint32_t>& blocks);
   void reject(const std::string& what);
   void offer();
@@ -119,7 +122,7 @@ class Sending : public std::enable_shared_from_this<Sending> {
   void report();
 
   NodeCore& core_;
-  const SendRequest request_;
+  SendRequest request_;                   // FETCH: all that was asked for, until hold()
   const std::shared_ptr<SendFeed> feed_;  // null for a FETCH
   std::function<void()> on_released_;
   OnGone on_gone_;
