@@ -36,7 +36,7 @@ for target in "${targets[@]}"; do
   mkdir -p "build-fuzz/corpus/$target"
   echo "== $target, $seconds s"
   UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 "build-fuzz/${target}_fuzz" \
-    -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+    -max_total_time="$seconds" -max_len=4096 -timeout=60 -rss_limit_mb=2048 -print_final_stats=1 \
     -verbosity=0 -artifact_prefix="build-fuzz/findings/$target-" \
     "build-fuzz/corpus/$target" "tests/fuzz/corpus/$target" || found+=("$target")
 done
