@@ -47,7 +47,7 @@ NodeMetrics::NodeMetrics(Metrics& registry)
     : registry_(registry),
       bytes_(registry.counter("baton_handoff_bytes_total", "Payload bytes of ended handoffs.")),
       late_copies_(registry.counter("baton_gpu_copies_late_total",
-                                    "Copies that a GPU had not ended after ten seconds.")),
+                                    "Copies that a GPU had not ended when they were late (logged).")),
       retain_skipped_(registry.counter("baton_retain_skipped_total",
                                        "Chunks not retained because no slot was free.")) {
   // All families are there from the start, so that a rate over them is right, and who asks for a
