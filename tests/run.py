@@ -14,7 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.dont_write_bytecode = True
-sys.path.append(str(ROOT / "examples"))
+sys.path += [str(ROOT / "examples"), str(ROOT / "tests/e2e")]
+import built  # noqa: E402
 import model_file  # noqa: E402
 
 BUILD_FOLDERS = {"release": "build", "asan": "build-asan", "tsan": "build-tsan"}
@@ -116,6 +117,13 @@ def said_by(case):
     return "\n".join(part.text or part.get("message", "") for part in parts if part is not None)
 
 
+def name_of(case, file):
+    """Which one it was: pytest's file and the channel too, which the JUnit file's name says. ctest
+    has one name, and says it twice."""
+    name, where = case.get("name"), case.get("classname")
+    return f"{file.stem}: {name if where in (None, '', name) else f'{where}.{name}'}"
+
+
 def count_junit(path):
     """Counts one JUnit file of ctest or pytest. What neither ran nor was skipped has failed."""
     count = Count()
@@ -126,11 +134,11 @@ def count_junit(path):
     for case in cases:
         skipped = case.find("skipped")
         if case.find("failure") is not None or case.find("error") is not None:
-            count.fail(case.get("name"), said_by(case))
+            count.fail(name_of(case, path), said_by(case))
         elif skipped is None:
             count.passed += 1
         elif case.get("status") == "notrun" and not skipped.get("message", "").startswith("SKIP_"):
-            count.fail(case.get("name"), "its program is missing")  # ctest
+            count.fail(name_of(case, path), "its program is missing")  # ctest
         else:
             count.skipped += 1
     return count
@@ -220,7 +228,11 @@ def run_preset(preset, pattern, model):
            "PYTHONDONTWRITEBYTECODE": "1", **model}
     started = time.monotonic()
     total = run_ctest(build, env, pattern, prefix)
-    for i, channel in enumerate(CHANNELS[preset]):
+    channels = CHANNELS[preset]
+    if not built.has_ucx(build):
+        note(f"{preset}: built without UCX: nothing runs over ucx")
+        channels = [channel for channel in channels if channel != "ucx"]
+    for i, channel in enumerate(channels):
         note(f"{preset}: end to end over {channel}")
         total += run_pytest("e2e", build / f"e2e-{channel}.xml", {**env, "BATON_CHANNEL": channel},
                             pattern, prefix, ONLY.get(channel, ()), ANY_CHANNEL if i > 0 else ())

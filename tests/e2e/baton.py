@@ -17,13 +17,16 @@ import subprocess
 import time
 from pathlib import Path
 
+from built import has_ucx
 from client import Api
 
 BUILD = Path(os.environ.get("BATON_BUILD", Path(__file__).resolve().parents[2] / "build"))
 PRESET = os.environ.get("BATON_PRESET", "release")
 SANITIZED = PRESET != "release"
-# The channel that is asked for, and what answers and metrics must call what was used.
-TRANSPORTS = {"local": "local", "tcp": "tcp", "ucx": "ucx:tcp"}
+HAS_UCX = has_ucx(BUILD)
+# The channel that is asked for, and what answers and metrics must call what was used: on one host
+# auto is shared memory.
+TRANSPORTS = {"auto": "local", "local": "local", "tcp": "tcp", "ucx": "ucx:tcp"}
 CHANNEL = os.environ.get("BATON_CHANNEL", "local")
 TRANSPORT = TRANSPORTS[CHANNEL]
 

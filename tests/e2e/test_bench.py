@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from baton import BUILD, SANITIZED, scaled
+from baton import BUILD, HAS_UCX, SANITIZED, scaled
 
 FIELDS = ["name", "parameters", "bytes", "goodput_GBps", "reference", "reference_GBps", "ratio",
           "median_ms", "p95_ms", "p99_ms", "samples", "blame", "also", "machine", "date"]
 STAGES = {"queued", "offer", "wait_compute", "gather", "send", "verify_scatter"}
-CHANNELS = ["local", "tcp"] + ([] if SANITIZED else ["ucx"])  # as end to end: ucx in release
+# As end to end: ucx in release, where it was built.
+CHANNELS = ["local", "tcp"] + (["ucx"] if HAS_UCX and not SANITIZED else [])
 
 # One layer of a block is 4 KiB, a segment four blocks.
 SMALL = ["--layers", "2", "--bytes", "128KiB", "--block-bytes", "4KiB", "--segment-bytes", "16KiB",
