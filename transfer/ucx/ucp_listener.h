@@ -30,7 +30,7 @@ class UcpListener {
 
   uint16_t port() const { return port_; }  // bound
   void reject(ucp_conn_request_h request) { ucp_listener_reject(listener_, request); }
-  // What comes from now on is rejected.
+  // What comes from now on is rejected, as long as the worker is progressed.
   void stop() { on_connection_ = nullptr; }
 
  private:

@@ -3,8 +3,10 @@
 #include <sched.h>
 
 #include <boost/asio/post.hpp>
+#include <vector>
 
 #include "transfer/base/log.h"
+#include "transfer/base/mutex.h"
 #include "transfer/ucx/async_hold.h"
 
 namespace baton::ucx {
@@ -12,21 +14,44 @@ namespace {
 
 // Between two turns everything else of the node has its turn.
 constexpr unsigned kMostATurn = 64;
-// UCX's thread handles a connection in microseconds, and is held for as long as a worker takes to
-// go, which is milliseconds.
-constexpr auto kHoldDeadline = std::chrono::seconds(5);
+
+// What could not be destroyed safely: UCX's thread may use it as long as the process lives, its
+// exit included. So none of this is ever destroyed, and all of it stays reachable.
+class KeptForGood {
+ public:
+  static void add(std::shared_ptr<UcpContext> context, ucp_worker_h worker,
+                  std::unique_ptr<UcpListener> listener) {
+    static auto& all = *new KeptForGood;
+    MutexLock lock(all.mutex_);
+    all.kept_.push_back({std::move(context), worker, std::move(listener)});
+  }
+
+ private:
+  struct Kept {
+    std::shared_ptr<UcpContext> context;
+    ucp_worker_h worker;
+    std::unique_ptr<UcpListener> listener;
+  };
+  Mutex mutex_;
+  std::vector<Kept> kept_ BATON_GUARDED_BY(mutex_);
+};
 
 }  // namespace
 
 UcpWorker::UcpWorker(boost::asio::io_context& io, std::shared_ptr<UcpContext> context,
-                     Duration spin, OnMessage on_message)
-    : io_(io), context_(std::move(context)), spin_(spin), on_message_(std::move(on_message)) {}
+                     Duration spin, OnMessage on_message, Duration hold_deadline)
+    : io_(io),
+      context_(std::move(context)),
+      spin_(spin),
+      hold_deadline_(hold_deadline),
+      on_message_(std::move(on_message)) {}
 
 Result<std::shared_ptr<UcpWorker>> UcpWorker::create(boost::asio::io_context& io,
                                                      std::shared_ptr<UcpContext> context,
-                                                     Duration spin, OnMessage on_message) {
+                                                     Duration spin, OnMessage on_message,
+                                                     Duration hold_deadline) {
   std::shared_ptr<UcpWorker> worker(
-      new UcpWorker(io, std::move(context), spin, std::move(on_message)));
+      new UcpWorker(io, std::move(context), spin, std::move(on_message), hold_deadline));
   BATON_RETURN_IF_ERROR(worker->start());
   worker->wake();
   return worker;
@@ -72,12 +97,14 @@ UcpWorker::~UcpWorker() {
   on_message_ = nullptr;  // what still comes while it goes
   std::unique_ptr<AsyncHold> hold;
   if (listener_) {
-    auto taken = AsyncHold::take(kHoldDeadline);
+    auto taken = AsyncHold::take(hold_deadline_);
     if (!taken.ok()) {
-      log::error("ucx worker and its listener are kept for good why=\"{}\"",
-                 taken.status().message());
-      listener_.release();
-      new std::shared_ptr<UcpContext>(context_);
+      log::error(
+          "ucx worker and its listener are kept for good, and the port stays open port={} "
+          "why=\"{}\"",
+          listener_->port(), taken.status().message());
+      listener_->stop();
+      KeptForGood::add(context_, worker_, std::move(listener_));
       return;
     }
     hold = std::move(*taken);

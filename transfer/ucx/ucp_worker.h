@@ -27,12 +27,18 @@ class UcpWorker : public std::enable_shared_from_this<UcpWorker> {
   using OnMessage = std::function<ucs_status_t(std::span<const std::byte> header, void* data,
                                                size_t bytes, const ucp_am_recv_param_t& param)>;
   static constexpr unsigned kMessageId = 0;
+  // UCX's thread handles a connection in microseconds, and is held for as long as a worker takes to
+  // go, which is milliseconds.
+  static constexpr Duration kHoldDeadline = std::chrono::seconds(5);
 
+  // `hold_deadline`: how long the end of a worker that listens waits for UCX's thread.
   static Result<std::shared_ptr<UcpWorker>> create(boost::asio::io_context& io,
                                                    std::shared_ptr<UcpContext> context,
-                                                   Duration spin, OnMessage on_message);
+                                                   Duration spin, OnMessage on_message,
+                                                   Duration hold_deadline = kHoldDeadline);
   // Endpoints, requests and received bytes each keep the worker; so this is the last of them, and
-  // the listener goes with it.
+  // the listener goes with it. Where there is a listener it blocks until UCX's thread is held, at
+  // most `hold_deadline`; after that worker, listener and context stay for the process's life.
   ~UcpWorker();
 
   ucp_worker_h handle() const { return worker_; }  // borrowed
@@ -53,7 +59,7 @@ class UcpWorker : public std::enable_shared_from_this<UcpWorker> {
 
  private:
   UcpWorker(boost::asio::io_context& io, std::shared_ptr<UcpContext> context, Duration spin,
-            OnMessage on_message);
+            OnMessage on_message, Duration hold_deadline);
   Status start();
   void turn();
   void block();
@@ -63,6 +69,7 @@ class UcpWorker : public std::enable_shared_from_this<UcpWorker> {
   boost::asio::io_context& io_;
   const std::shared_ptr<UcpContext> context_;
   const Duration spin_;
+  const Duration hold_deadline_;
   OnMessage on_message_;
   ucp_worker_h worker_ = nullptr;
   std::unique_ptr<UcpListener> listener_;                        // null before listen()

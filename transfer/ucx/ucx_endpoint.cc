@@ -470,7 +470,10 @@ void Endpoint::stop() {
     if (const auto channel = weak.lock()) channel->close(why);
   }
   if (!worker_->drain([this] { return is_quiet(); }, config_.close_deadline))
-    log::error("ucx did not give back all requests at shutdown; their memory is kept");
+    log::error(
+        "ucx did not give back all requests at shutdown; their memory is kept, and the port "
+        "stays open port={}",
+        listener_ != nullptr ? listener_->port() : 0);
   worker_->stop();
 }
 
