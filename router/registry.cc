@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <future>
+#include <utility>
 
 #include "transfer/base/log.h"
 
@@ -47,6 +48,7 @@ void Registry::stop() {
     for (const auto& instance : instances_) {
       instance->timer.reset();
       if (instance->probe) instance->probe->cancel();
+      for (const auto& look : std::exchange(instance->looks, {})) look->end();
     }
     stopped.set_value();
   });
@@ -93,16 +95,22 @@ uint64_t Registry::watch(InstanceId id, std::function<void()> callback) {
 
 void Registry::unwatch(InstanceId id, uint64_t token) { instances_[id]->watchers.erase(token); }
 
+void Registry::Look::end() {
+  if (const auto call = std::exchange(done, {})) call();
+}
+
 void Registry::look_again(std::function<void()> done) {
+  if (stopping_ || any_healthy(Role::kDecode)) return done();
   const auto look = std::make_shared<Look>();
   look->done = std::move(done);
   for (const auto& instance : instances_) {
     if (instance->state.healthy) continue;
+    probe(*instance);
+    if (instance->role != Role::kDecode) continue;
     ++look->left;
     instance->looks.push_back(look);
-    probe(*instance);
   }
-  if (look->left == 0) look->done();
+  if (look->left == 0) look->end();
 }
 
 void Registry::probe_of_period(Instance& instance) {
@@ -117,11 +125,11 @@ void Registry::probe(Instance& instance) {
   handlers.on_head = [code](const http::ResponseHead& head) { *code = head.status; };
   handlers.on_end = [this, &instance, code](const http::CallEnd& end) {
     instance.probe.reset();
-    const auto looks = std::exchange(instance.looks, {});
     if (stopping_) return;
+    const auto looks = std::exchange(instance.looks, {});
     probed(instance, end.status, *code);
     for (const auto& look : looks) {
-      if (--look->left == 0) look->done();
+      if (--look->left == 0 || instance.state.healthy) look->end();
     }
   };
   const http::Url& url = instance.config.url;

@@ -32,7 +32,8 @@ class Registry {
            Metrics& metrics);
   // stop() has been called, and no call of the client runs any more.
   ~Registry();
-  // Ends the probing. Not on the loop's thread.
+  // Ends the probing, and with it what waits in look_again(). Not on the loop's thread. Again: does
+  // nothing.
   void stop();
 
   const InstanceConfig& config(InstanceId id) const { return instances_[id]->config; }
@@ -47,9 +48,11 @@ class Registry {
   // A request could not connect, or lost its connection: avoid it until a probe succeeds.
   void report_lost(InstanceId id, const std::string& why);
 
-  // Probes every unhealthy instance now and calls `done` once, when each has answered or the
-  // probes' deadline is over; not after stop(). However many ask, one probe of an instance runs at
-  // a time. What fails of these probes counts towards nothing: it is unhealthy already.
+  // Probes every unhealthy instance now and calls `done` once: as soon as a decoder is healthy, or
+  // when every decoder's probe has failed or is past its deadline, or at stop() (at once after it).
+  // Prefillers are not waited for: without one that answers by then the decoder computes by itself.
+  // However many ask, one probe of an instance runs at a time. What fails of these probes counts
+  // towards nothing: it is unhealthy already.
   void look_again(std::function<void()> done);
 
   // Calls `callback` once, when `health_failures` probes in a row have failed (a lost connection of
@@ -61,8 +64,9 @@ class Registry {
  private:
   // One look_again().
   struct Look {
-    size_t left = 0;  // probes that it waits for
-    std::function<void()> done;
+    size_t left = 0;             // decoders' probes that it waits for
+    std::function<void()> done;  // empty: it has ended
+    void end();
   };
   struct Instance {
     InstanceConfig config;

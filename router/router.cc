@@ -79,6 +79,7 @@ const HostPort& Router::address() const { return impl_->server->address(); }
 
 void Router::stop() {
   impl_->front_end.drain(impl_->config.drain);
+  impl_->registry.stop();  // answers who waits for a probe, while answers still go out
   impl_->server->stop(kFlushGrace);
 }
 

@@ -11,7 +11,7 @@
 #include <future>
 #include <memory>
 #include <string>
-#include <vector>
+#include <utility>
 
 #include "router/http/server.h"
 #include "transfer/base/mutex.h"
@@ -50,6 +50,23 @@ class FakeEngine {
   void answer_health(int status) { health_ = status; }
   // From now on /health gets no answer.
   void hold_health() { health_ = kHeld; }
+  // Waits until somebody waits for /health, which is held; a failed test after 20 s.
+  void wait_for_probe() {
+    MutexLock lock(mutex_);
+    const auto deadline = now() + kPatience;
+    while (held_.empty()) {
+      if (!arrived_.wait_until(mutex_, deadline)) {
+        ADD_FAILURE() << "no probe came to " << address_.to_string();
+        return;
+      }
+    }
+  }
+  // What was held is answered now, with 200, and what comes later at once.
+  void release_health() {
+    MutexLock lock(mutex_);
+    health_ = 200;
+    for (const auto& exchange : std::exchange(held_, {})) exchange->respond(200, {}, "");
+  }
   // Dies: every connection is cut, new ones are refused.
   void die() {
     server_.reset();
@@ -68,13 +85,12 @@ class FakeEngine {
     address_ = server_->address();
   }
   void take(std::shared_ptr<http::Exchange> exchange) {
-    const int health = health_;
-    if (exchange->request().path() == "/health" && health != kHeld) {
+    MutexLock lock(mutex_);
+    const bool probe = exchange->request().path() == "/health";
+    if (const int health = health_; probe && health != kHeld) {
       return exchange->respond(health, {}, "");
     }
-    MutexLock lock(mutex_);
-    if (exchange->request().path() == "/health") return held_.push_back(std::move(exchange));
-    waiting_.push_back(std::move(exchange));
+    (probe ? held_ : waiting_).push_back(std::move(exchange));
     arrived_.notify_all();
   }
 
@@ -86,7 +102,7 @@ class FakeEngine {
   Mutex mutex_;
   CondVar arrived_;
   std::deque<std::shared_ptr<http::Exchange>> waiting_ BATON_GUARDED_BY(mutex_);
-  std::vector<std::shared_ptr<http::Exchange>> held_ BATON_GUARDED_BY(mutex_);
+  std::deque<std::shared_ptr<http::Exchange>> held_ BATON_GUARDED_BY(mutex_);
   std::unique_ptr<http::Server> server_;
 };
 

@@ -158,13 +158,34 @@ TEST_F(RouterTest, EnginesThatCameSinceTheLastProbeAreSeenBeforeARequestIsRefuse
   expect_openai_error(*post("{}").get(), 502);  // believed until then
   expect_openai_error(*post("{}").get(), 503);
   expect_openai_error(get("/v1/models"), 503);
+  decoders_[0]->hold_health();
   prefillers_[0]->revive();
   decoders_[0]->revive();
   auto answer = post("{}");
+  const auto deadline = now() + test::kPatience;
+  while (json::parse(get("/health").body)["prefillers"]["healthy"] != 1) ASSERT_LT(now(), deadline);
+  decoders_[0]->release_health();
   const ExchangePtr prefill = prefillers_[0]->next();
   const ExchangePtr decode = decoders_[0]->next();
   ASSERT_TRUE(prefill && decode) << "both: it is handed off";
   prefill->respond(200, kJson, "{}");
+  decode->respond(200, kJson, R"({"text":"here"})");
+  EXPECT_EQ(answer.get()->body, R"({"text":"here"})");
+}
+
+TEST_F(RouterTest, NobodyWaitsForThePrefillersProbeWhenADecoderIsThere) {
+  config_.health_period = 1h;
+  config_.health_deadline = 1h;
+  start(1, 1);
+  lose_first_of_each();
+  prefillers_[0]->hold_health();
+  prefillers_[0]->revive();
+  decoders_[0]->revive();
+  auto answer = post("{}");
+  prefillers_[0]->wait_for_probe();
+  const ExchangePtr decode = decoders_[0]->next();
+  ASSERT_TRUE(decode);
+  EXPECT_EQ(decode->request().body, "{}") << "it computes by itself";
   decode->respond(200, kJson, R"({"text":"here"})");
   EXPECT_EQ(answer.get()->body, R"({"text":"here"})");
 }

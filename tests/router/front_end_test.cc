@@ -57,6 +57,21 @@ TEST_F(RouterTest, ModelsComeFromADecoderThatAnswers) {
   EXPECT_EQ(response.body, R"({"data":[]})");
 }
 
+TEST_F(RouterTest, ModelsThatWaitForAProbeAreAnsweredAtItsStop) {
+  config_.health_period = 1h;
+  config_.health_deadline = 1h;
+  start(0, 1);
+  decoders_[0]->die();
+  expect_openai_error(*post("{}").get(), 502);
+  decoders_[0]->hold_health();
+  decoders_[0]->revive();
+  RawSocket socket(router_->address());
+  socket.send("GET /v1/models HTTP/1.1\r\nHost: r\r\n\r\n");
+  decoders_[0]->wait_for_probe();
+  router_->stop();
+  EXPECT_THAT(socket.read_response(), StartsWith("HTTP/1.1 503"));
+}
+
 TEST_F(RouterTest, TooManyAtOnceAreRefused) {
   config_.max_inflight = 1;
   start(1, 1);

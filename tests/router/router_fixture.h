@@ -81,6 +81,20 @@ class RouterTest : public ::testing::Test {
     }
   }
 
+  // Ends the first of each role; the router knows of it by what requests met, without a probe.
+  void lose_first_of_each() {
+    prefillers_[0]->die();
+    auto answer = post("{}");
+    const ExchangePtr decode = decoders_[0]->next();
+    const auto deadline = now() + test::kPatience;
+    while (json::parse(get("/health").body)["prefillers"]["healthy"] != 0)
+      ASSERT_LT(now(), deadline);
+    decode->respond(200, kJson, "{}");
+    EXPECT_EQ(answer.get()->status, 200);
+    decoders_[0]->die();
+    expect_openai_error(*post("{}").get(), 502);
+  }
+
   static json body_of(const ExchangePtr& e) { return json::parse(e->request().body); }
   static json baton_of(const ExchangePtr& e) { return body_of(e)["kv_transfer_params"]["baton"]; }
   static void expect_openai_error(const http::Response& response, int status) {
