@@ -151,8 +151,9 @@ void ReceiverHandoff::on_verified(TimePoint now, uint32_t segment, Effects& effe
 void ReceiverHandoff::on_bad_copy(TimePoint, uint32_t segment, Effects& effects) {
   const uint32_t bad = ++bad_copies_[segment];
   if (bad >= config_.max_bad_copies) {
-    fail(Code::kChecksum,
-         "segment " + number(segment) + " did not verify, " + number(bad) + " times", effects);
+    end_failed(Code::kChecksum,
+               "segment " + number(segment) + " did not verify, " + number(bad) + " times",
+               effects);
     return;
   }
   effects.messages.emplace_back(Resend{handoff_, {segment}});
@@ -168,7 +169,7 @@ void ReceiverHandoff::abort(TimePoint, Status why, Effects& effects) {
 void ReceiverHandoff::fail(TimePoint, Status why, Effects& effects) {
   if (state_ == State::kEnded) return;
   if (why.ok()) why = Status(Code::kUnavailable, "the handoff failed");
-  fail(why.code(), why.message(), effects);
+  end_failed(why.code(), why.message(), effects);
 }
 
 void ReceiverHandoff::peer_lost(TimePoint, const Status& why, Effects& effects) {
@@ -285,11 +286,12 @@ void ReceiverHandoff::on_message(TimePoint now, const Message& message, Effects&
 
 void ReceiverHandoff::on_offer(TimePoint now, const Offer& offer, Effects& effects) {
   if (offer_) {
-    if (offer != *offer_) fail(Code::kProtocol, "a second OFFER differs from the first", effects);
+    if (offer != *offer_)
+      end_failed(Code::kProtocol, "a second OFFER differs from the first", effects);
     return;
   }
   if (const Status status = check_offer(offer); !status.ok()) {
-    fail(Code::kProtocol, status.message(), effects);
+    end_failed(Code::kProtocol, status.message(), effects);
     return;
   }
   state_ = State::kOffered;
@@ -300,10 +302,10 @@ void ReceiverHandoff::on_offer(TimePoint now, const Offer& offer, Effects& effec
 
 void ReceiverHandoff::on_sent(TimePoint now, const Sent& sent, Effects& effects) {
   if (sent.segments > needed_ || sent.all != (sent.segments == needed_)) {
-    fail(Code::kProtocol,
-         "SENT counts " + number(sent.segments) + " segments" + (sent.all ? " (all)" : "") + ", " +
-             number(needed_) + " are needed",
-         effects);
+    end_failed(Code::kProtocol,
+               "SENT counts " + number(sent.segments) + " segments" + (sent.all ? " (all)" : "") +
+                   ", " + number(needed_) + " are needed",
+               effects);
     return;
   }
   if (sent.segments <= sent_) return;  // doubled
@@ -324,16 +326,16 @@ void ReceiverHandoff::expire(std::string what, Effects& effects) {
   finish(End::kExpired, Status(Code::kDeadlineExceeded, std::move(what)), effects);
 }
 
-void ReceiverHandoff::fail(Code code, std::string text, Effects& effects) {
+void ReceiverHandoff::end_failed(Code code, std::string text, Effects& effects) {
   effects.messages.emplace_back(Failed{handoff_, code, bounded_text(text)});
   finish(End::kFailed, Status(code, std::move(text)), effects);
 }
 
 void ReceiverHandoff::unexpected(const Message& message, Effects& effects) {
-  fail(Code::kProtocol,
-       std::string(message_name(message)) + " does not belong into the receiver's state '" +
-           state_name(state_) + "'",
-       effects);
+  end_failed(Code::kProtocol,
+             std::string(message_name(message)) + " does not belong into the receiver's state '" +
+                 state_name(state_) + "'",
+             effects);
 }
 
 void ReceiverHandoff::become_quiet_if_done(Effects& effects) {

@@ -119,7 +119,7 @@ class ReceiverHandoff {
   std::optional<TimePoint> progress_by() const;
   void finish(End end, Status why, Effects& effects);
   void expire(std::string what, Effects& effects);
-  void fail(Code code, std::string text, Effects& effects);
+  void end_failed(Code code, std::string text, Effects& effects);
   void unexpected(const Message& message, Effects& effects);
   void become_quiet_if_done(Effects& effects);
 
