@@ -1,5 +1,7 @@
 #include "router/dispatch.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <nlohmann/json.hpp>
 
 #include "transfer/base/log.h"

@@ -1,5 +1,7 @@
 #include "examples/reference_engine/engine_core.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <algorithm>
 #include <utility>
 
