@@ -122,7 +122,7 @@ class Sending : public std::enable_shared_from_this<Sending> {
   void report();
 
   NodeCore& core_;
-  SendRequest request_;                   // FETCH: all that was asked for, until hold()
+  SendRequest request_;                   // FETCH: keys and tokens from hold() on
   const std::shared_ptr<SendFeed> feed_;  // null for a FETCH
   std::function<void()> on_released_;
   OnGone on_gone_;
