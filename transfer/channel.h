@@ -118,7 +118,9 @@ class Channel {
   using PublishDone = std::function<void(const Status&)>;
   virtual Status publish(const SegmentHeader& header, Staging staging, PublishDone done) = 0;
 
-  // Sends bytes that lie in a slot of this node; `slot` is kept until `done`. Errors:
+  // Sends bytes that lie in a slot of this node; `slot` is kept until `done`. They stay as they are
+  // until the peer has acknowledged the segment or its handoff is over: a channel may have lent
+  // them to the system, and what changes there on its way does not verify. Errors:
   // kResourceExhausted while too much is published and not consumed (on_staging follows).
   virtual Status publish(const SegmentHeader& header, SlotRef slot, size_t offset,
                          PublishDone done) = 0;
@@ -131,8 +133,9 @@ class Channel {
   virtual bool sends_blocks() const { return false; }
 
   // Sends straight from the blocks; `header.checksum` does not count, the channel computes it on
-  // the way. `done` runs once, when the blocks are not read any more. Errors: kResourceExhausted
-  // while too much is on its way (on_staging follows).
+  // the way. `done` runs once, when this process does not read the blocks any more; until when they
+  // stay as they are, see above. Errors: kResourceExhausted while too much is on its way
+  // (on_staging follows).
   virtual Status send(const SegmentHeader&, const SegmentPlace&, PublishDone) {
     return Status(Code::kInternal, "this channel does not send from blocks");
   }

@@ -15,7 +15,7 @@
 namespace baton::testing {
 
 inline constexpr size_t kTransitBytes = 4096;
-inline constexpr size_t kRetainedBytes = 16384;
+inline constexpr size_t kRetainedBytes = 64 << 10;
 inline constexpr uint64_t kNonce = 0x6e6f6e6365;  // plus the incarnation
 
 inline std::shared_ptr<SlotPool> make_pool(size_t slot_bytes, size_t slots) {

@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "transfer/base/check.h"
+#include "transfer/base/log.h"
 
 namespace baton::tcp {
 namespace {
@@ -16,18 +17,22 @@ namespace {
 // summed when they have left the second cache.
 constexpr uint64_t kPieceBytes = 1 << 20;
 constexpr size_t kMaxList = 512;  // entries of a list, but for a last trailer; the system's: 1,024
+// Payloads whose pieces are shorter on the average are copied: a list of small pages costs both
+// sides more than the copy (perf/results/).
+constexpr uint64_t kLendBytes = 32 << 10;
 
 alignas(64) constexpr std::array<std::byte, 64 << 10> kZeros{};
 
 }  // namespace
 
 void Outgoing::add(const SegmentHeader& header, SlotRef slot, std::span<std::byte> bytes,
-                   Done done) {
+                   Stays stays, Done done) {
   Segment segment;
   segment.header = header;
   segment.tail = encode(Trailer{header.checksum, false});
   segment.runs = Runs(bytes);
   segment.slot = std::move(slot);
+  segment.lendable = stays == Stays::kUntilAcknowledged;
   segment.done = std::move(done);
   push(std::move(segment));
 }
@@ -38,12 +43,15 @@ void Outgoing::add(const SegmentHeader& header, const SegmentPlace& place, Done 
   segment.runs = Runs(place);
   BATON_CHECK(segment.runs.bytes() == header.bytes, "the place is as large as the segment");
   segment.pass.emplace(place.seed, segment.runs.bytes());
+  segment.lendable = true;
   segment.done = std::move(done);
   push(std::move(segment));
 }
 
 void Outgoing::push(Segment segment) {
   segment.head = encode(segment.header);
+  segment.lendable =
+      segment.lendable && segment.runs.bytes() >= kLendBytes * segment.runs.pieces().size();
   bytes_ += segment.header.bytes;
   queue_.push_back(std::move(segment));
 }
@@ -54,17 +62,21 @@ bool Outgoing::holds(const HandoffAttempt& handoff) const {
   });
 }
 
-uint64_t Outgoing::prepare(uint64_t most) {
+Outgoing::Prepared Outgoing::prepare(uint64_t most) {
   list_.clear();
-  uint64_t prepared = 0;
+  Prepared prepared;
   const auto append = [&](const std::byte* from, uint64_t bytes) {
     list_.push_back({const_cast<std::byte*>(from), bytes});
-    prepared += bytes;
+    prepared.bytes += bytes;
   };
   for (Segment& segment : queue_) {
     if ((most == 0 && !segment.all_but_trailer()) || list_.size() + 2 >= kMaxList) break;
     if (segment.written < kHeaderBytes)
       append(segment.head.data() + segment.written, kHeaderBytes - segment.written);
+    if (lends(segment)) {
+      prepared.lends_next = true;
+      break;
+    }
     const uint64_t sent = segment.payload_written();
     const uint64_t left = segment.header.bytes - sent;
     uint64_t listed = std::min(left, most);
@@ -73,7 +85,7 @@ uint64_t Outgoing::prepare(uint64_t most) {
       append(kZeros.data(), listed);
     } else if (listed > 0) {
       listed = segment.next.list(segment.runs, listed, kMaxList - list_.size(), list_);
-      prepared += listed;
+      prepared.bytes += listed;
     }
     most -= listed;
     // Its trailer goes with what follows, once the payload has been read and summed.
@@ -118,29 +130,67 @@ void Outgoing::advance(Segment& segment, uint64_t bytes, std::vector<Done>& fini
   if (segment.done) finished.push_back(std::exchange(segment.done, nullptr));
 }
 
+bool Outgoing::lends(const Segment& segment) const {
+  return pipe_ && segment.lendable && !segment.given_up && !segment.all_but_trailer();
+}
+
+uint64_t Outgoing::lend(uint64_t most, std::vector<Done>& finished) {
+  list_.clear();
+  Segment& segment = queue_.front();
+  segment.next.list(segment.runs, most, kMaxList, list_);
+  const Result<uint64_t> lent = pipe_->lend(list_);
+  if (!lent.ok()) {
+    log::info("tcp channel: this memory is copied into the socket, {}", lent.status().message());
+    segment.lendable = false;
+    return 0;
+  }
+  wrote(*lent, finished);
+  return *lent;
+}
+
+Result<uint64_t> Outgoing::copy(int socket, uint64_t most, std::vector<Done>& finished) {
+  const Prepared prepared = prepare(most);
+  BATON_CHECK(prepared.bytes > 0, "there is something to write");
+  msghdr message{};
+  message.msg_iov = list_.data();
+  message.msg_iovlen = list_.size();
+  ssize_t sent;
+  do {
+    sent = ::sendmsg(socket, &message,
+                     MSG_DONTWAIT | MSG_NOSIGNAL | (prepared.lends_next ? MSG_MORE : 0));
+  } while (sent < 0 && errno == EINTR);
+  if (sent < 0) {
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return uint64_t{0};
+    return Status(Code::kUnavailable, Status::from_errno("tcp channel: send", errno).message(),
+                  errno);
+  }
+  wrote(static_cast<uint64_t>(sent), finished);
+  return static_cast<uint64_t>(sent);
+}
+
 Result<Pass> Outgoing::write(int socket, uint64_t budget, std::vector<Done>& finished) {
-  while (!queue_.empty()) {
+  while (true) {
+    if (pipe_ && !pipe_->empty()) {
+      const Result<bool> flushed = pipe_->flush(socket, !queue_.empty());
+      if (!flushed.ok()) return flushed.status();
+      if (!*flushed) return Pass::kBlocked;
+    }
+    if (queue_.empty()) return Pass::kIdle;
     // A lone trailer is what a whole segment still waits for.
     if (budget == 0 && !(queue_.size() == 1 && queue_.front().all_but_trailer()))
       return Pass::kSpent;
-    const uint64_t prepared = prepare(std::min(budget, kPieceBytes));
-    BATON_CHECK(prepared > 0, "there is something to write");
-    msghdr message{};
-    message.msg_iov = list_.data();
-    message.msg_iovlen = list_.size();
-    const ssize_t sent = ::sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent < 0) {
-      if (errno == EINTR) continue;
-      if (errno == EAGAIN || errno == EWOULDBLOCK) return Pass::kBlocked;
-      return Status(Code::kUnavailable, Status::from_errno("tcp channel: send", errno).message(),
-                    errno);
+    const uint64_t most = std::min(budget, kPieceBytes);
+    uint64_t bytes = 0;
+    if (queue_.front().written >= kHeaderBytes && lends(queue_.front())) {
+      bytes = lend(most, finished);
+    } else {
+      const Result<uint64_t> copied = copy(socket, most, finished);
+      if (!copied.ok()) return copied.status();
+      if (*copied == 0) return Pass::kBlocked;
+      bytes = *copied;
     }
-    const auto bytes = static_cast<uint64_t>(sent);
-    wrote(bytes, finished);
-    if (bytes < prepared) return Pass::kBlocked;
     budget -= std::min(budget, bytes);
   }
-  return Pass::kIdle;
 }
 
 std::vector<Outgoing::Done> Outgoing::give_up(const HandoffAttempt* handoff) {

@@ -1,6 +1,7 @@
 // What leaves on one lane: segments one after the other, written piece by piece from where they
-// lie. The checksum of a segment in an engine's blocks is taken piece by piece just after the
-// system call has read them, when they are in the cache, and goes with the next call.
+// lie. The checksum of a segment in an engine's blocks is taken piece by piece as it goes, and
+// leaves with the next call. What stays as it is until the peer has acknowledged it is lent to the
+// system and not copied (splice_pipe.h).
 //
 // Confined to one thread. Calls nobody: what is to be called is handed out.
 #pragma once
@@ -14,6 +15,7 @@
 #include "transfer/slot_pool.h"
 #include "transfer/tcp/records.h"
 #include "transfer/tcp/runs.h"
+#include "transfer/tcp/splice_pipe.h"
 
 namespace baton::tcp {
 
@@ -29,9 +31,14 @@ class Outgoing {
  public:
   using Done = Channel::PublishDone;
 
+  // From now on payloads that may be are lent by `pipe`, if any.
+  void lend_by(std::optional<SplicePipe> pipe) { pipe_ = std::move(pipe); }
+
   // From a slot, kept until its bytes have been written; its checksum is known.
-  void add(const SegmentHeader& header, SlotRef slot, std::span<std::byte> bytes, Done done);
-  // From an engine's blocks.
+  enum class Stays : uint8_t { kUntilWritten, kUntilAcknowledged };
+  void add(const SegmentHeader& header, SlotRef slot, std::span<std::byte> bytes, Stays stays,
+           Done done);
+  // From an engine's blocks, which stay until they are acknowledged.
   void add(const SegmentHeader& header, const SegmentPlace& place, Done done);
 
   size_t segments() const { return queue_.size(); }
@@ -39,7 +46,8 @@ class Outgoing {
   bool holds(const HandoffAttempt& handoff) const;
 
   // Writes, at most about `budget` bytes. Appends to `finished` the `done` of every segment whose
-  // source is no longer read. Errors: kUnavailable, the connection is of no use any more.
+  // source this process no longer reads. Errors: kUnavailable, the connection is of no use any
+  // more.
   Result<Pass> write(int socket, uint64_t budget, std::vector<Done>& finished);
 
   // From now on nothing of this handoff (nullptr: of any) is read: what was not begun is dropped,
@@ -59,6 +67,7 @@ class Outgoing {
     Done done;
     uint64_t written = 0;  // of the whole record
     bool given_up = false;
+    bool lendable = false;
 
     uint64_t payload_written() const {
       return std::min(written - std::min<uint64_t>(written, kHeaderBytes), header.bytes);
@@ -66,14 +75,25 @@ class Outgoing {
     bool all_but_trailer() const { return written >= kHeaderBytes + header.bytes; }
   };
   void push(Segment segment);
-  // What comes next as iovecs, with at most so many bytes of payload; returns their bytes.
-  uint64_t prepare(uint64_t most);
+  // Whether the payload of this segment that is left is to be lent.
+  bool lends(const Segment& segment) const;
+  // Lends the next of the first segment's payload; returns how many bytes.
+  uint64_t lend(uint64_t most, std::vector<Done>& finished);
+  // Copies what comes next into the socket; returns how many bytes, none where it takes no more.
+  Result<uint64_t> copy(int socket, uint64_t most, std::vector<Done>& finished);
+  struct Prepared {
+    uint64_t bytes = 0;
+    bool lends_next = false;  // a payload to be lent follows
+  };
+  // What comes next and is copied, as iovecs, with at most so many bytes of payload.
+  Prepared prepare(uint64_t most);
   void wrote(uint64_t bytes, std::vector<Done>& finished);
   void advance(Segment& segment, uint64_t bytes, std::vector<Done>& finished);
 
   std::deque<Segment> queue_;
   uint64_t bytes_ = 0;
   std::vector<iovec> list_;
+  std::optional<SplicePipe> pipe_;
 };
 
 }  // namespace baton::tcp

@@ -25,8 +25,10 @@ ChannelCore::ChannelCore(std::vector<Socket> lanes, const TcpConfig& config, Cha
       memory_(std::move(memory)),
       events_(&events),
       buffers_(config.staged_bytes, [this] { memory_is_back(); }) {
-  for (Socket& socket : lanes)
+  for (Socket& socket : lanes) {
     lanes_.push_back(std::make_unique<Lane>(std::move(socket), events, buffers_));
+    if (config_.zero_copy) lanes_.back()->out.lend_by(SplicePipe::create());
+  }
 }
 
 void ChannelCore::start() {
@@ -103,7 +105,11 @@ Status ChannelCore::publish(const SegmentHeader& header, Source source, SlotRef 
   Lane* lane =
       source == Source::kStaging ? emptiest_lane(header.handoff, false) : free_lane(header.handoff);
   if (lane == nullptr) return no_lane();
-  lane->out.add(header, std::move(slot), bytes, std::move(done));
+  // Staging memory is used again as soon as it has been written.
+  lane->out.add(header, std::move(slot), bytes,
+                source == Source::kStaging ? Outgoing::Stays::kUntilWritten
+                                           : Outgoing::Stays::kUntilAcknowledged,
+                std::move(done));
   wake(*lane);
   return ok_status();
 }

@@ -28,6 +28,9 @@ struct TcpConfig {
   // Congestion control by the system's name ("cubic", "bbr", "reno"). Empty: cubic where both ends
   // are loopback addresses, where probing for a bottleneck only costs; else the system's own.
   std::string congestion;
+  // Whether slots and engine's blocks are lent to the system instead of copied into the socket
+  // (splice_pipe.h). It saves the sending core a copy; what cannot be lent is copied.
+  bool zero_copy = true;
   // Memory for segments that cannot be received into the engine's blocks.
   size_t staged_bytes = 64u << 20;
 };

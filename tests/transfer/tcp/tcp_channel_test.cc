@@ -1,7 +1,9 @@
 #include "transfer/tcp/tcp_channel.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 
+#include <filesystem>
 #include <set>
 
 #include "kernels/gather.h"
@@ -149,6 +151,53 @@ TEST_F(TcpChannelTest, BlocksToBlocksByteForByte) {
         ++number;
       }
     }
+  }
+}
+
+// What an open pipe of this process is written by then is no pipe any more.
+void break_pipes() {
+  const UniqueFd nowhere(::open("/dev/null", O_WRONLY | O_CLOEXEC));
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    const int fd = std::stoi(entry.path().filename());
+    const int flags = ::fcntl(fd, F_GETFL);
+    const bool pipe = ::fcntl(fd, F_GETPIPE_SZ) >= (256 << 10);
+    if (pipe && (flags & O_ACCMODE) == O_WRONLY) ASSERT_EQ(::dup2(nowhere.get(), fd), fd);
+  }
+}
+
+// Blocks in long runs and slots: lent to the system, copied because the option says so, and copied
+// because they cannot be lent.
+TEST_F(TcpChannelTest, LongRunsArriveLentOrCopied) {
+  for (const auto& [zero_copy, lendable] : {std::pair(true, true), {false, true}, {true, false}}) {
+    SCOPED_TRACE(std::string(zero_copy ? "zero copy" : "copy") +
+                 (lendable ? "" : ", not lendable"));
+    Side a(io_, 1, {.zero_copy = zero_copy}), b(io_, 2);
+    join(io_, a, b);
+    if (!lendable) break_pipes();
+    fakes::KvEngine from(kLarge), to(kLarge, 2);
+    const auto source = from.allocate(kLargeTokens), target = to.allocate(kLargeTokens);
+    from.fill(0, source, 0, kLargeTokens, 7);
+    b.events.where = [&](const SegmentHeader& header) -> std::variant<Otherwise, SegmentPlace> {
+      if (header.segment != 1) return Otherwise::kStage;
+      return place(to, target, kLargeTokens);
+    };
+    const auto slot = *a.retained->allocate();
+    fill(slot.bytes(), 2);
+    std::vector<Status> outcomes;
+    const uint64_t bytes = segment_bytes(from.kv().layout, kLargeTokens);
+    const SegmentPlace here = place(from, source, kLargeTokens);
+    ASSERT_TRUE(a.channel->send(segment(1, bytes), here, noting(&outcomes)).ok());
+    const SegmentHeader kept = segment(2, slot.bytes().size());
+    ASSERT_TRUE(a.channel->publish(kept, slot, 0, noting(&outcomes)).ok());
+    ASSERT_TRUE(
+        until([&] { return b.events.placed.size() == 1 && b.events.payloads.size() == 1; }));
+    EXPECT_EQ(outcomes.size(), 2u);
+    const auto& [placed, checksum] = b.events.placed[0];
+    ASSERT_TRUE(checksum.ok()) << checksum.status().to_string();
+    EXPECT_EQ(*checksum, placed.checksum);
+    EXPECT_EQ(to.wrong(target, 0, kLargeTokens, 7), 0u);
+    EXPECT_EQ(to.disturbed(target, kLargeTokens), 0u);
+    EXPECT_TRUE(filled(b.events.payloads[0].bytes(), 2));
   }
 }
 
