@@ -125,6 +125,10 @@ class Channel {
   virtual Status publish(const SegmentHeader& header, SlotRef slot, size_t offset,
                          PublishDone done) = 0;
 
+  // Whether nothing more can be taken now, of whichever handoff (on_staging follows once that
+  // changes).
+  virtual bool full() { return false; }
+
   // Whether nothing more of this handoff can be taken now, though of another one it might
   // (on_staging follows once that changes).
   virtual bool full_for(const HandoffAttempt&) { return false; }

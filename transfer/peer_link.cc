@@ -68,6 +68,8 @@ void PeerLink::forget(const HandoffAttempt& handoff) {
 
 // Whose turn it is, of those that need no staging memory, or of all.
 PeerLink::Sender* PeerLink::pick(bool staging) {
+  // Else each message of a peer with hundreds of handoffs would ask them all.
+  if (channel_->full()) return nullptr;
   std::vector<scheduler::SendCandidate> candidates;
   std::vector<Sender*> ready;
   for (Sender& sender : senders_) {

@@ -224,6 +224,7 @@ class StoppingChannel final : public Channel {
     if (stopper_->now("publish")) Stopper::stop("publish");
     return inner_->publish(header, std::move(slot), offset, std::move(done));
   }
+  bool full() override { return inner_->full(); }
   bool full_for(const HandoffAttempt& handoff) override { return inner_->full_for(handoff); }
   bool sends_blocks() const override { return inner_->sends_blocks(); }
   Status send(const SegmentHeader& header, const SegmentPlace& place, PublishDone done) override {

@@ -274,6 +274,7 @@ class TcpChannel final : public Channel {
     return core_->publish(header, ChannelCore::Source::kSlot, std::move(slot),
                           whole.subspan(offset, header.bytes), std::move(done));
   }
+  bool full() override { return core_->full(); }
   bool full_for(const HandoffAttempt& handoff) override { return core_->full_for(handoff); }
   bool sends_blocks() const override { return true; }
   Status send(const SegmentHeader& header, const SegmentPlace& place, PublishDone done) override {

@@ -33,6 +33,7 @@ class ChannelCore : public std::enable_shared_from_this<ChannelCore> {
   Status publish(const SegmentHeader& header, Source source, SlotRef slot,
                  std::span<std::byte> bytes, Channel::PublishDone done);
   Status send(const SegmentHeader& header, const SegmentPlace& place, Channel::PublishDone done);
+  bool full() { return !closed_ && !any_lane_free(); }
   bool full_for(const HandoffAttempt& handoff);
   void forget(const HandoffAttempt& handoff);
   void close(Status why);

@@ -253,12 +253,15 @@ TEST_F(TcpChannelTest, AHandoffLeavesALaneToOthers) {
   EXPECT_TRUE(a.channel->full_for(handoff(1)));
   EXPECT_EQ(send(2).code(), Code::kResourceExhausted);
   EXPECT_FALSE(a.channel->full_for(handoff(2)));
+  EXPECT_FALSE(a.channel->full());
   auto staging = a.channel->acquire(100);
   ASSERT_TRUE(staging.ok() && *staging);
   fill((*staging)->bytes, 5);
   ASSERT_TRUE(
       a.channel->publish(segment(0, 100, 2), std::move(**staging), [](const Status&) {}).ok());
+  EXPECT_TRUE(a.channel->full());
   ASSERT_TRUE(until([&] { return b.events.payloads.size() == 1; }));
+  EXPECT_FALSE(a.channel->full());
   EXPECT_TRUE(filled(b.events.payloads.front().bytes(), 5));
   EXPECT_TRUE(outcomes.empty());  // overtaken
   ASSERT_TRUE(until([&] { return !a.channel->full_for(handoff(1)); }));
