@@ -134,17 +134,23 @@ bool Outgoing::lends(const Segment& segment) const {
   return pipe_ && segment.lendable && !segment.given_up && !segment.all_but_trailer();
 }
 
-uint64_t Outgoing::lend(uint64_t most, std::vector<Done>& finished) {
+Result<Pass> Outgoing::flush(int socket) {
+  if (!pipe_ || pipe_->empty()) return Pass::kIdle;
+  const Result<bool> flushed = pipe_->flush(socket, !queue_.empty());
+  if (!flushed.ok()) return flushed.status();
+  return *flushed ? Pass::kIdle : Pass::kBlocked;
+}
+
+uint64_t Outgoing::lend(uint64_t most) {
   list_.clear();
-  Segment& segment = queue_.front();
+  const Segment& segment = queue_.front();
   segment.next.list(segment.runs, most, kMaxList, list_);
   const Result<uint64_t> lent = pipe_->lend(list_);
   if (!lent.ok()) {
-    log::info("tcp channel: this memory is copied into the socket, {}", lent.status().message());
-    segment.lendable = false;
+    log::info("tcp channel: memory is copied into the socket, {}", lent.status().message());
+    pipe_.reset();
     return 0;
   }
-  wrote(*lent, finished);
   return *lent;
 }
 
@@ -170,11 +176,7 @@ Result<uint64_t> Outgoing::copy(int socket, uint64_t most, std::vector<Done>& fi
 
 Result<Pass> Outgoing::write(int socket, uint64_t budget, std::vector<Done>& finished) {
   while (true) {
-    if (pipe_ && !pipe_->empty()) {
-      const Result<bool> flushed = pipe_->flush(socket, !queue_.empty());
-      if (!flushed.ok()) return flushed.status();
-      if (!*flushed) return Pass::kBlocked;
-    }
+    if (const Result<Pass> left = flush(socket); !left.ok() || *left == Pass::kBlocked) return left;
     if (queue_.empty()) return Pass::kIdle;
     // A lone trailer is what a whole segment still waits for.
     if (budget == 0 && !(queue_.size() == 1 && queue_.front().all_but_trailer()))
@@ -182,7 +184,11 @@ Result<Pass> Outgoing::write(int socket, uint64_t budget, std::vector<Done>& fin
     const uint64_t most = std::min(budget, kPieceBytes);
     uint64_t bytes = 0;
     if (queue_.front().written >= kHeaderBytes && lends(queue_.front())) {
-      bytes = lend(most, finished);
+      bytes = lend(most);
+      // Before it is summed: the peer reads meanwhile.
+      const Result<Pass> flushed = flush(socket);
+      if (!flushed.ok()) return flushed;
+      wrote(bytes, finished);
     } else {
       const Result<uint64_t> copied = copy(socket, most, finished);
       if (!copied.ok()) return copied.status();

@@ -77,8 +77,11 @@ class Outgoing {
   void push(Segment segment);
   // Whether the payload of this segment that is left is to be lent.
   bool lends(const Segment& segment) const;
-  // Lends the next of the first segment's payload; returns how many bytes.
-  uint64_t lend(uint64_t most, std::vector<Done>& finished);
+  // Moves what was lent into the socket: kBlocked where it does not take all of it.
+  Result<Pass> flush(int socket);
+  // Lends the next of the first segment's payload; returns how many bytes. None: this memory is not
+  // to be lent, and from now on none is.
+  uint64_t lend(uint64_t most);
   // Copies what comes next into the socket; returns how many bytes, none where it takes no more.
   Result<uint64_t> copy(int socket, uint64_t most, std::vector<Done>& finished);
   struct Prepared {
