@@ -4,6 +4,8 @@
 #include <cctype>
 #include <nlohmann/json.hpp>
 
+#include "transfer/base/utf8.h"
+
 namespace baton::router {
 namespace {
 
@@ -110,7 +112,7 @@ std::string Answer::engine_message() const {
       return error["message"];
     }
   }
-  return held_.substr(0, kMaxQuotedBytes);
+  return std::string(cut_utf8(held_, kMaxQuotedBytes));
 }
 
 bool Answer::congested() const { return exchange_->buffered_bytes() > kCongestedBytes; }

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "transfer/base/clock.h"
+#include "transfer/base/utf8.h"
 
 namespace baton {
 namespace {
@@ -44,7 +45,7 @@ void fail_handoff(const NodeHttp::Handlers& handlers, const httplib::Request& re
       attempt = it->get<uint32_t>();
     }
     if (const auto it = body.find("reason"); it != body.end() && it->is_string())
-      reason = it->get<std::string>().substr(0, kMaxReasonBytes);
+      reason = cut_utf8(it->get_ref<const std::string&>(), kMaxReasonBytes);
   }
   handlers.fail(*id, attempt, reason);
   answer(response, 200, {{"status", "ok"}});

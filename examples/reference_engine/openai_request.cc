@@ -3,6 +3,8 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "transfer/base/utf8.h"
+
 namespace baton::reference {
 namespace {
 
@@ -34,9 +36,9 @@ struct Rejected {
 }
 
 std::string shown(const json& value) {
-  std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
-  if (text.size() > 60) text = text.substr(0, 60) + "…";
-  return text;
+  const std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
+  const std::string_view beginning = cut_utf8(text, 60);
+  return beginning.size() < text.size() ? std::string(beginning) + "…" : text;
 }
 
 [[noreturn]] void reject_type(const std::string& param, const json& value, const char* expected) {

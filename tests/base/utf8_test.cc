@@ -17,5 +17,18 @@ TEST(Utf8Test, AcceptsCharactersAndNothingElse) {
   }
 }
 
+TEST(Utf8Test, CutsBetweenCharacters) {
+  EXPECT_EQ(cut_utf8("short", 5), "short");
+  EXPECT_EQ(cut_utf8("longer", 5), "longe");
+  const std::string_view text = "aé€😀z";  // of 1, 2, 3, 4 and 1 bytes
+  const size_t ends[] = {0, 1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 11, 11};
+  for (size_t bytes = 0; bytes < std::size(ends); ++bytes)
+    EXPECT_EQ(cut_utf8(text, bytes), text.substr(0, ends[bytes])) << bytes;
+  // What is no UTF-8 is neither read beyond its bounds nor cut to nothing.
+  EXPECT_EQ(cut_utf8(std::string(9, '\x80'), 8).size(), 8u);
+  EXPECT_EQ(cut_utf8("\x80\x80", 1), "\x80");
+  EXPECT_EQ(cut_utf8("\xff\xff\xff", 2), "\xff\xff");
+}
+
 }  // namespace
 }  // namespace baton

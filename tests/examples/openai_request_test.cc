@@ -212,6 +212,14 @@ TEST(ApiRequest, RefusesWhatIsNestedSoDeepThatReadingItWouldNeedAllStack) {
   EXPECT_THAT(std::get<ApiError>(parsed).message, testing::HasSubstr("no token id"));
 }
 
+TEST(ApiRequest, WhatAnErrorQuotesEndsWithAWholeCharacter) {
+  const auto parsed =
+      parse_api_request(R"({"prompt": [1, ")" + std::string(58, 'x') + R"(é"]})", false);
+  const ApiError* error = std::get_if<ApiError>(&parsed);
+  ASSERT_NE(error, nullptr);
+  EXPECT_THAT(error->message, testing::HasSubstr("xxx…, which"));
+}
+
 TEST(ApiError, KeepsItsShapeWhateverTheTextIs) {
   const auto json = nlohmann::json::parse(ApiError{.message = "bad \xff byte"}.json());
   EXPECT_TRUE(json["error"]["param"].is_null());

@@ -13,6 +13,7 @@
 #include "transfer/control/connection.h"
 #include "transfer/control/handshake.h"
 #include "transfer/protocol/codec.h"
+#include "transfer/protocol/offer.h"
 
 namespace baton {
 namespace {
@@ -62,7 +63,7 @@ void greet(const Message& message) {
   if (hello == nullptr) return;
   auto refuse = control::disagreement(our_hello(), *hello);
   if (!refuse) return;
-  refuse->text = control::printable(refuse->text).substr(0, kMaxText);
+  refuse->text = bounded_text(control::printable(refuse->text));
   BATON_CHECK(
       std::ranges::none_of(refuse->text, [](unsigned char c) { return c < ' ' || c == 0x7f; }),
       "a peer's text holds no control character");

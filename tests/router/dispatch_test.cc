@@ -279,8 +279,10 @@ TEST_F(RouterTest, NoOtherDecoderIsAClearError) {
   expect_openai_error(*response, 502);
   EXPECT_THAT(response->body, HasSubstr("out of luck"));
   answer = post("{}");
-  decoders_[0]->next()->respond(503, {}, "");
-  expect_openai_error(*answer.get(), 503);
+  decoders_[0]->next()->respond(503, {}, std::string(499, 'x') + "é, where a quotation ends");
+  response = answer.get();
+  expect_openai_error(*response, 503);
+  EXPECT_THAT(response->body, HasSubstr("xxx\""));
   decoders_[0]->die();
   wait_for_healthy_decoders(0);
   response = post("{}").get();

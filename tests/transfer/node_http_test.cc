@@ -22,17 +22,23 @@ class NodeHttpTest : public ::testing::Test {
     NodeHttp::Handlers handlers;
     handlers.metrics = [] { return std::string("some_metric 1\n"); };
     handlers.debug_handoffs = [] { return nlohmann::json{{"handoffs", {}}}; };
-    handlers.fail = [this](const HandoffId&, uint32_t, const std::string&) { ++fails_; };
+    handlers.fail = [this](const HandoffId&, uint32_t, const std::string& reason) {
+      reason_ = reason;
+      ++fails_;
+    };
     auto http = NodeHttp::create({"127.0.0.1", 0}, std::move(token), std::move(handlers));
     ASSERT_TRUE(http.ok()) << http.status().to_string();
     http_ = std::move(*http);
   }
-  std::string ask(const std::string& request_line, const std::string& headers) {
+  std::string ask(const std::string& request_line, const std::string& headers,
+                  const std::string& body = {}) {
     test::RawSocket socket(http_->address());
-    socket.send(request_line + " HTTP/1.1\r\nHost: n\r\nContent-Length: 0\r\n" + headers + "\r\n");
+    socket.send(request_line + " HTTP/1.1\r\nHost: n\r\nContent-Length: " +
+                std::to_string(body.size()) + "\r\n" + headers + "\r\n" + body);
     return socket.read_response();
   }
 
+  std::string reason_;  // the last one's; read it once its answer is there
   std::atomic<int> fails_ = 0;
   std::unique_ptr<NodeHttp> http_;
 };
@@ -69,6 +75,13 @@ TEST_F(NodeHttpTest, WithoutATokenNobodyIsAsked) {
   start(Token());
   for (const std::string& admin : kAdmin) EXPECT_THAT(ask(admin, ""), StartsWith("HTTP/1.1 200"));
   EXPECT_EQ(fails_, 1);
+}
+
+TEST_F(NodeHttpTest, AReasonEndsWithAWholeCharacter) {
+  start(Token());
+  const std::string bound(1023, 'x');
+  EXPECT_THAT(ask(kFail, "", R"({"reason": ")" + bound + R"(é"})"), StartsWith("HTTP/1.1 200"));
+  EXPECT_EQ(reason_, bound);
 }
 
 }  // namespace

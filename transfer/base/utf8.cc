@@ -36,6 +36,14 @@ std::optional<size_t> find_invalid_utf8(std::string_view text) {
   return std::nullopt;
 }
 
+std::string_view cut_utf8(std::string_view text, size_t bytes) {
+  if (text.size() <= bytes) return text;
+  const auto continues = [&](size_t at) { return (static_cast<uint8_t>(text[at]) & 0xc0) == 0x80; };
+  size_t begin = bytes;  // of the character at the bound: three bytes earlier at most
+  while (begin > 0 && bytes - begin < 3 && continues(begin)) --begin;
+  return text.substr(0, continues(begin) ? bytes : begin);
+}
+
 void drain_utf8(std::string& pending, std::string& out, bool flush) {
   constexpr std::string_view kReplacement = "\xef\xbf\xbd";
   std::string_view rest = pending;

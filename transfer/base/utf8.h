@@ -24,6 +24,9 @@ Utf8Step next_utf8(std::string_view text);
 // Offset of the first byte that is not UTF-8.
 std::optional<size_t> find_invalid_utf8(std::string_view text);
 
+// At most `bytes` of the beginning, never a part of a character; what is no UTF-8 is cut anywhere.
+std::string_view cut_utf8(std::string_view text, size_t bytes);
+
 // Moves what is certain from the front of `pending` to the end of `out`, with U+FFFD for what is
 // invalid; an incomplete character stays, or, with `flush`, becomes U+FFFD.
 void drain_utf8(std::string& pending, std::string& out, bool flush);

@@ -2,6 +2,7 @@
 #include "transfer/base/log.h"
 #include "transfer/control/auth.h"
 #include "transfer/control/plane.h"
+#include "transfer/protocol/offer.h"
 
 namespace baton::control {
 
@@ -223,7 +224,7 @@ void Plane::establish(const LinkPtr& link) {
 }
 
 void Plane::refuse(const LinkPtr& link, Refuse refuse) {
-  refuse.text = printable(refuse.text).substr(0, protocol::kMaxText);
+  refuse.text = protocol::bounded_text(printable(refuse.text));
   const Status why(Code::kRefused, refuse.text);
   const bool duplicate = refuse.reason == RefuseReason::kDuplicate;
   log::log(duplicate ? log::level::debug : log::level::warn,

@@ -4,6 +4,7 @@
 
 #include "transfer/base/check.h"
 #include "transfer/base/text.h"
+#include "transfer/base/utf8.h"
 
 namespace baton::protocol {
 namespace {
@@ -167,10 +168,7 @@ uint64_t largest_needed_segment(const SegmentMap& map, const std::vector<bool>& 
 }
 
 std::string bounded_text(std::string text) {
-  if (text.size() <= kMaxText) return text;
-  size_t size = kMaxText;
-  while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xc0) == 0x80) --size;
-  text.resize(size);
+  text.resize(cut_utf8(text, kMaxText).size());
   return text;
 }
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/transfer/control/test_node.h"
+#include "transfer/base/utf8.h"
 
 namespace baton::control {
 namespace {
@@ -134,6 +135,25 @@ TEST_F(ControlPlaneTest, WhoDoesNotAgreeIsRefusedNamingBothValues) {
     EXPECT_THAT((*connected)->status().message(), AllOf(HasSubstr("256"), HasSubstr("64")));
     EXPECT_EQ(a.events, Strings{});
     EXPECT_EQ(b.events, Strings{});
+  }
+}
+
+TEST_F(ControlPlaneTest, ARefusalsTextEndsWithAWholeCharacter) {
+  for (const size_t before : {0, 1}) {  // of the two the bound cuts one's character
+    TestNode node(io_, 1);
+    RawPeer raw = RawPeer::dial(io_, node.plane->address());
+    protocol::Hello hello = test_hello(2);
+    hello.node = "larger:1";
+    hello.fingerprint.model = std::string(before, 'm');
+    while (hello.fingerprint.model.size() + 2 <= protocol::kMaxText)
+      hello.fingerprint.model += "\u00e9";
+    raw.send(hello);
+    ASSERT_TRUE(raw.receive());  // its HELLO
+    const auto refusal = raw.receive();
+    ASSERT_TRUE(refusal && std::holds_alternative<protocol::Refuse>(*refusal));
+    const std::string& text = std::get<protocol::Refuse>(*refusal).text;
+    EXPECT_EQ(find_invalid_utf8(text), std::nullopt) << text;
+    EXPECT_GE(text.size(), protocol::kMaxText - 1);
   }
 }
 
