@@ -1,20 +1,18 @@
 #include "transfer/cuda/cuda_copier.h"
 
-#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <cstring>
 #include <deque>
 #include <optional>
 #include <thread>
 #include <utility>
 
-#include "kernels/checksum.h"
 #include "kernels/cuda.h"
 #include "transfer/base/log.h"
 #include "transfer/base/mutex.h"
 #include "transfer/base/nvtx.h"
+#include "transfer/cuda/copy_stream.h"
 #include "transfer/cuda/cuda_memory.h"
 #include "transfer/node.h"
 
@@ -22,40 +20,21 @@ namespace baton::cuda {
 namespace {
 
 struct Job {
-  bool gathers = false;
-  KvSegment segment;
-  PayloadOrder order = PayloadOrder::kTokenHead;
-  ChecksumSeed seed;
-  std::byte* payload = nullptr;  // a scatter only reads it
-  uint32_t first_token = 0;
+  SegmentCopy copy;
   Copier::Done done;
-
-  size_t bytes() const { return segment_bytes(segment.layout, segment.tokens); }
-};
-
-// A checksum, then the block list: on both sides of PCIe alike.
-struct Note {
-  static size_t bytes(uint32_t blocks) { return sizeof(Checksum) + blocks * sizeof(uint32_t); }
-  static Checksum* checksum(std::byte* note) { return reinterpret_cast<Checksum*>(note); }
-  static uint32_t* blocks(std::byte* note) {
-    return reinterpret_cast<uint32_t*>(note + sizeof(Checksum));
-  }
 };
 
 // What one copy at a time has to itself.
 struct Bay {
-  DeviceMemory payload, note;
-  PinnedMemory host_note;
-  PinnedMemory bounce;  // for payloads that are not pinned
-  Event passed;
-  Stream stream;  // first to go: what was enqueued uses the others
+  CopyStream stream;
   Job job;
-  bool bounces = false;
-  std::optional<TimePoint> began;  // while a copy is under way
-  bool late = false;               // it was said of this copy
-  Status status;                   // of enqueuing it
-  bool lost = false;               // the GPU runs nothing any more
+  std::optional<TimePoint> began = {};  // while a copy is under way
+  bool late = false;                    // it was said of this copy
+  Status status = {};                   // of enqueuing it
+  bool lost = false;                    // the GPU runs nothing any more
 };
+
+const char* kind_of(const Job& job) { return job.copy.gathers ? "gather" : "scatter"; }
 
 class CudaCopier final : public Copier {
  public:
@@ -67,20 +46,18 @@ class CudaCopier final : public Copier {
 
   void gather(const KvSegment& from, PayloadOrder order, const ChecksumSeed& seed,
               std::byte* payload, Done done) override {
-    add({true, from, order, seed, payload, 0, std::move(done)});
+    add({{true, from, order, seed, payload, 0}, std::move(done)});
   }
   void scatter(const KvSegment& to, PayloadOrder order, const ChecksumSeed& seed,
                const std::byte* payload, uint32_t first_token, Done done) override {
-    add({false, to, order, seed, const_cast<std::byte*>(payload), first_token, std::move(done)});
+    add({{false, to, order, seed, const_cast<std::byte*>(payload), first_token}, std::move(done)});
   }
   uint32_t depth() const override { return config_.bays; }
 
  private:
-  Result<std::unique_ptr<Bay>> make_bay() const;
-  Status try_kernels(Bay& bay);
   void pin();
   bool pinned(const std::byte* payload, size_t bytes) const;
-  Status check(const Job& job) const;
+  Status check(const SegmentCopy& copy) const;
   void add(Job job);
   void start(Bay& bay, Job job);
   Status enqueue(Bay& bay);
@@ -118,11 +95,12 @@ Status CudaCopier::open() {
   BATON_RETURN_IF_ERROR(use_device(config_.device));
   pin();
   for (uint32_t i = 0; i < config_.bays; ++i) {
-    BATON_ASSIGN_OR_RETURN(auto bay, make_bay());
-    free_.push_back(bay.get());
-    bays_.push_back(std::move(bay));
+    BATON_ASSIGN_OR_RETURN(CopyStream stream,
+                           CopyStream::create(config_.segment_bytes, config_.segment_blocks));
+    bays_.push_back(std::make_unique<Bay>(Bay{.stream = std::move(stream), .job = {}}));
+    free_.push_back(bays_.back().get());
   }
-  BATON_RETURN_IF_ERROR(try_kernels(*bays_[0]));
+  BATON_RETURN_IF_ERROR(bays_[0]->stream.try_kernels(config_.segment_bytes));
   waiter_ = std::thread([this] { wait_for_bays(); });
   log::info("GPU copies device={} at_once={} segment_bytes={} pinned_arenas={}", config_.device,
             config_.bays, config_.segment_bytes, pinned_.size());
@@ -160,55 +138,11 @@ bool CudaCopier::pinned(const std::byte* payload, size_t bytes) const {
   return false;
 }
 
-Result<std::unique_ptr<Bay>> CudaCopier::make_bay() const {
-  auto bay = std::make_unique<Bay>();
-  const size_t note = Note::bytes(config_.segment_blocks);
-  BATON_ASSIGN_OR_RETURN(bay->payload, device_memory(config_.segment_bytes));
-  BATON_ASSIGN_OR_RETURN(bay->note, device_memory(note));
-  BATON_ASSIGN_OR_RETURN(bay->host_note, pinned_memory(note));
-  BATON_ASSIGN_OR_RETURN(bay->bounce, pinned_memory(config_.segment_bytes));
-  BATON_ASSIGN_OR_RETURN(bay->passed, event());
-  BATON_ASSIGN_OR_RETURN(bay->stream, stream());
-  return bay;
-}
-
-// A GPU that the kernels were not compiled for, or that computes otherwise than the host, is found
-// now; and what CUDA loads at a kernel's first launch does not keep the progress thread.
-Status CudaCopier::try_kernels(Bay& bay) {
-  const size_t bytes = std::min<size_t>(config_.segment_bytes, 3 * kStripeBytes / 2);
-  BATON_ASSIGN_OR_RETURN(const DeviceMemory blocks, device_memory(bytes));
-  KvLayout layout;
-  layout.block_tokens = 1;
-  layout.block_stride = static_cast<int64_t>(bytes);
-  layout.opaque_block_bytes = bytes;
-  const uint32_t first_block = 0;
-  const ChecksumSeed seed{1, bytes};
-  std::vector<std::byte> payload(bytes);
-  for (size_t i = 0; i < bytes; ++i) payload[i] = static_cast<std::byte>(i * 31 + i / 251);
-  const std::vector<std::byte> sent = payload;
-  const Checksum expected = checksum(seed, sent.data(), bytes);
-  for (const bool gathers : {false, true}) {
-    bay.job = {.gathers = gathers,
-               .segment = {blocks.get(), layout, &first_block, 1},
-               .order = PayloadOrder::kOpaque,
-               .seed = seed,
-               .payload = payload.data()};
-    BATON_RETURN_IF_ERROR(enqueue(bay));
-    BATON_RETURN_IF_ERROR(status_of(cudaEventSynchronize(bay.passed.get()), "trying the kernels"));
-    if (*Note::checksum(bay.host_note.get()) != expected ||
-        !std::equal(sent.begin(), sent.end(), bay.bounce.get()))
-      return Status(Code::kInternal, std::string("the GPU's ") + (gathers ? "gather" : "scatter") +
-                                         " does not do what the host's does");
-    std::memset(bay.bounce.get(), 0, bytes);  // the gather must bring the bytes back
-  }
-  return ok_status();
-}
-
-Status CudaCopier::check(const Job& job) const {
-  const uint32_t blocks = blocks_for(job.segment.layout, job.segment.tokens);
-  if (job.bytes() <= config_.segment_bytes && blocks <= config_.segment_blocks) return ok_status();
-  return Status(Code::kInvalidArgument, "a segment of " + std::to_string(job.bytes()) +
-                                            " bytes in " + std::to_string(blocks) +
+Status CudaCopier::check(const SegmentCopy& copy) const {
+  if (copy.bytes() <= config_.segment_bytes && copy.blocks() <= config_.segment_blocks)
+    return ok_status();
+  return Status(Code::kInvalidArgument, "a segment of " + std::to_string(copy.bytes()) +
+                                            " bytes in " + std::to_string(copy.blocks()) +
                                             " blocks: expected at most " +
                                             std::to_string(config_.segment_bytes) + " in " +
                                             std::to_string(config_.segment_blocks));
@@ -216,7 +150,7 @@ Status CudaCopier::check(const Job& job) const {
 
 void CudaCopier::add(Job job) {
   if (!lost_.ok()) return fail(std::move(job), lost_);
-  if (const Status status = check(job); !status.ok()) return fail(std::move(job), status);
+  if (const Status status = check(job.copy); !status.ok()) return fail(std::move(job), status);
   if (free_.empty()) return waiting_.push_back(std::move(job));
   Bay& bay = *free_.back();
   free_.pop_back();
@@ -240,34 +174,10 @@ void CudaCopier::start(Bay& bay, Job job) {
 }
 
 Status CudaCopier::enqueue(Bay& bay) {
-  const NvtxRange range(bay.job.gathers ? "enqueue gather" : "enqueue verify_scatter");
-  const Job& job = bay.job;
-  const size_t bytes = job.bytes();
-  const uint32_t blocks = blocks_for(job.segment.layout, job.segment.tokens);
-  const cudaStream_t stream = bay.stream.get();
-  const auto copy = [&](void* to, const void* from, size_t n, cudaMemcpyKind kind) {
-    return status_of(cudaMemcpyAsync(to, from, n, kind, stream),
-                     job.gathers ? "a gather's copy" : "a scatter's copy");
-  };
+  const SegmentCopy& copy = bay.job.copy;
+  const NvtxRange range(copy.gathers ? "enqueue gather" : "enqueue verify_scatter");
   BATON_RETURN_IF_ERROR(use_device(config_.device));
-  bay.bounces = !pinned(job.payload, bytes);
-  std::byte* const host = bay.bounces ? bay.bounce.get() : job.payload;
-  std::memcpy(Note::blocks(bay.host_note.get()), job.segment.blocks, blocks * sizeof(uint32_t));
-  BATON_RETURN_IF_ERROR(copy(Note::blocks(bay.note.get()), Note::blocks(bay.host_note.get()),
-                             blocks * sizeof(uint32_t), cudaMemcpyHostToDevice));
-  if (!job.gathers) {
-    if (bay.bounces) std::memcpy(host, job.payload, bytes);
-    BATON_RETURN_IF_ERROR(copy(bay.payload.get(), host, bytes, cudaMemcpyHostToDevice));
-  }
-  LaunchSegment launch{job.segment, job.order, job.seed, bay.payload.get(), job.first_token};
-  launch.segment.blocks = Note::blocks(bay.note.get());
-  Checksum* const sum = Note::checksum(bay.note.get());
-  BATON_RETURN_IF_ERROR(
-      (job.gathers ? launch_gather : launch_scatter)({&launch, 1}, sum, {}, stream));
-  if (job.gathers)
-    BATON_RETURN_IF_ERROR(copy(host, bay.payload.get(), bytes, cudaMemcpyDeviceToHost));
-  BATON_RETURN_IF_ERROR(copy(bay.host_note.get(), sum, sizeof(Checksum), cudaMemcpyDeviceToHost));
-  return status_of(cudaEventRecord(bay.passed.get(), stream), "recording a copy's event");
+  return bay.stream.enqueue(copy, pinned(copy.payload, copy.bytes()));
 }
 
 // Looks when the first of the copies under way would be late; not at each copy's end, so that a
@@ -295,8 +205,8 @@ void CudaCopier::say_late() {
     bay->late = true;
     log::warn(
         "a copy on the GPU has not ended device={} copy={} bytes={} tokens={} s={:.1f} waiting={}",
-        config_.device, bay->job.gathers ? "gather" : "scatter", bay->job.bytes(),
-        bay->job.segment.tokens, to_seconds(now() - *bay->began), waiting_.size());
+        config_.device, kind_of(bay->job), bay->job.copy.bytes(), bay->job.copy.segment.tokens,
+        to_seconds(now() - *bay->began), waiting_.size());
     if (config_.on_late) config_.on_late();
   }
 }
@@ -316,9 +226,7 @@ void CudaCopier::wait_for_bays() {
       under_way_.pop_front();
     }
     Status status = device.ok() ? bay->status : device;
-    const Status waited = status_of(status.ok() ? cudaEventSynchronize(bay->passed.get())
-                                                : cudaStreamSynchronize(bay->stream.get()),
-                                    "waiting for a copy");
+    const Status waited = status.ok() ? bay->stream.wait_for_copy() : bay->stream.wait_for_all();
     bay->lost = !device.ok() || !waited.ok();
     if (status.ok()) status = waited;
     boost::asio::post(io_, [this, bay, status] { passed(*bay, status); });
@@ -330,10 +238,9 @@ void CudaCopier::passed(Bay& bay, Status status) {
   Job job = std::move(bay.job);
   if (std::exchange(bay.late, false))
     log::warn("a late copy on the GPU has ended device={} copy={} bytes={} s={:.1f}",
-              config_.device, job.gathers ? "gather" : "scatter", job.bytes(),
-              to_seconds(now() - *bay.began));
+              config_.device, kind_of(job), job.copy.bytes(), to_seconds(now() - *bay.began));
   bay.began.reset();
-  Result<Checksum> result = *Note::checksum(bay.host_note.get());
+  Result<Checksum> result = bay.stream.checksum();
   if (!status.ok()) {
     if (bay.lost) {
       lose(status);
@@ -341,9 +248,8 @@ void CudaCopier::passed(Bay& bay, Status status) {
       log::error("a copy on the GPU failed device={} why=\"{}\"", config_.device, status.message());
     }
     result = std::move(status);
-  } else if (bay.bounces) {
-    if (job.gathers) std::memcpy(job.payload, bay.bounce.get(), job.bytes());
-    if (config_.on_bounced) config_.on_bounced(job.bytes());
+  } else if (bay.stream.land(job.copy) && config_.on_bounced) {
+    config_.on_bounced(job.copy.bytes());
   }
   if (waiting_.empty()) {
     free_.push_back(&bay);
