@@ -14,6 +14,7 @@
 #include "transfer/base/nvtx.h"
 #include "transfer/cuda/copy_stream.h"
 #include "transfer/cuda/cuda_memory.h"
+#include "transfer/cuda/observed_time.h"
 #include "transfer/node.h"
 
 namespace baton::cuda {
@@ -28,10 +29,10 @@ struct Job {
 struct Bay {
   CopyStream stream;
   Job job;
-  std::optional<TimePoint> began = {};  // while a copy is under way
-  bool late = false;                    // it was said of this copy
-  Status status = {};                   // of enqueuing it
-  bool lost = false;                    // the GPU runs nothing any more
+  std::optional<Duration> began = {};  // in observed time; while a copy is under way
+  bool late = false;                   // it was said of this copy
+  Status status = {};                  // of enqueuing it
+  bool lost = false;                   // the GPU runs nothing any more
 };
 
 const char* kind_of(const Job& job) { return job.copy.gathers ? "gather" : "scatter"; }
@@ -39,7 +40,10 @@ const char* kind_of(const Job& job) { return job.copy.gathers ? "gather" : "scat
 class CudaCopier final : public Copier {
  public:
   CudaCopier(boost::asio::io_context& io, CudaCopierConfig config)
-      : io_(io), config_(std::move(config)), watch_(io) {}
+      : io_(io),
+        config_(std::move(config)),
+        observed_(now(), config_.late_after / kLooks),
+        watch_(io) {}
   // The waiter first: it waits for what is under way. Then streams, memory, pinned ranges, pools.
   ~CudaCopier() override;
   Status open();
@@ -65,8 +69,10 @@ class CudaCopier final : public Copier {
   void lose(const Status& why);
   void fail(Job job, const Status& why);
   void watch();
-  void say_late();
+  void look();
   void wait_for_bays();
+
+  static constexpr int kLooks = 10;  // at a copy, until it is late
 
   // Constant after open().
   boost::asio::io_context& io_;
@@ -77,6 +83,7 @@ class CudaCopier final : public Copier {
   // Confined to the progress thread.
   std::vector<Bay*> free_;
   std::deque<Job> waiting_;
+  ObservedTime observed_;
   boost::asio::steady_timer watch_;
   bool watching_ = false;
   // What the timer's callback asks first: it may be queued when the copier goes.
@@ -165,7 +172,7 @@ void CudaCopier::fail(Job job, const Status& why) {
 // Also what could not be enqueued goes to the waiter: a part of it may be under way.
 void CudaCopier::start(Bay& bay, Job job) {
   bay.job = std::move(job);
-  bay.began = now();
+  bay.began = observed_.look(now());
   bay.status = enqueue(bay);
   watch();
   MutexLock lock(mutex_);
@@ -180,33 +187,29 @@ Status CudaCopier::enqueue(Bay& bay) {
   return bay.stream.enqueue(copy, pinned(copy.payload, copy.bytes()));
 }
 
-// Looks when the first of the copies under way would be late; not at each copy's end, so that a
-// copy that is in time costs no timer.
+// Looks once a tick while copies are under way; not at each copy's end, so that one that is in time
+// mostly costs no timer.
 void CudaCopier::watch() {
-  if (watching_) return;
-  std::optional<TimePoint> next;
-  for (const auto& bay : bays_)
-    if (bay->began && !bay->late && (!next || *bay->began + config_.late_after < *next))
-      next = *bay->began + config_.late_after;
-  if (!next) return;
+  if (watching_ || free_.size() == bays_.size()) return;
   watching_ = true;
-  watch_.expires_at(*next);
+  watch_.expires_after(observed_.tick());
   watch_.async_wait([this, alive = std::weak_ptr(alive_)](const boost::system::error_code& error) {
     if (error || alive.expired()) return;
     watching_ = false;
-    say_late();
+    look();
     watch();
   });
 }
 
-void CudaCopier::say_late() {
+void CudaCopier::look() {
+  const Duration at = observed_.look(now());
   for (const auto& bay : bays_) {
-    if (!bay->began || bay->late || now() < *bay->began + config_.late_after) continue;
+    if (!bay->began || bay->late || at < *bay->began + config_.late_after) continue;
     bay->late = true;
     log::warn(
         "a copy on the GPU has not ended device={} copy={} bytes={} tokens={} s={:.1f} waiting={}",
         config_.device, kind_of(bay->job), bay->job.copy.bytes(), bay->job.copy.segment.tokens,
-        to_seconds(now() - *bay->began), waiting_.size());
+        to_seconds(at - *bay->began), waiting_.size());
     if (config_.on_late) config_.on_late();
   }
 }
@@ -238,7 +241,8 @@ void CudaCopier::passed(Bay& bay, Status status) {
   Job job = std::move(bay.job);
   if (std::exchange(bay.late, false))
     log::warn("a late copy on the GPU has ended device={} copy={} bytes={} s={:.1f}",
-              config_.device, kind_of(job), job.copy.bytes(), to_seconds(now() - *bay.began));
+              config_.device, kind_of(job), job.copy.bytes(),
+              to_seconds(observed_.look(now()) - *bay.began));
   bay.began.reset();
   Result<Checksum> result = bay.stream.checksum();
   if (!status.ok()) {

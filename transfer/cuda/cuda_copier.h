@@ -20,7 +20,9 @@
 // many copies run at once as there are bays. CUDA does not come back from an error of its context:
 // the first one is logged, and every copy that is asked for later fails without another try. A GPU
 // that hangs says nothing: a copy that takes longer than `late_after` is logged and counted once,
-// and waited for all the same, because its target has a writer until the GPU says otherwise.
+// and waited for all the same, because its target has a writer until the GPU says otherwise. That
+// time is what the progress thread saw of it (observed_time.h): while this process is stopped no
+// copy becomes late.
 #pragma once
 
 #include <functional>
@@ -48,7 +50,7 @@ struct CudaCopierConfig {
   std::vector<std::shared_ptr<SlotPool>> pools;
   // Called on the progress thread for a payload that goes through pinned memory.
   std::function<void(uint64_t bytes)> on_bounced;
-  // From a copy's start on the GPU, not from the call.
+  // From a copy's start on the GPU, not from the call; looked at ten times.
   Duration late_after = std::chrono::seconds(10);
   // Called on the progress thread, once for each copy that takes longer.
   std::function<void()> on_late;

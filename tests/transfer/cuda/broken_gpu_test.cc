@@ -12,6 +12,7 @@
 #include "tests/gpu/gpu_fixture.h"
 #include "transfer/base/log.h"
 #include "transfer/cuda/cuda_copier.h"
+#include "transfer/cuda/observed_time.h"
 
 namespace baton::gpu {
 namespace {
@@ -128,7 +129,7 @@ TEST_F(BrokenGpu, ACopyThatHangsIsSaidAndCountedOnceAndWaitedFor) {
     return count;
   };
   const Mirror mirror(blocks_.data(), blocks_.size());
-  auto copier = open(std::chrono::milliseconds(20));
+  auto copier = open(std::chrono::milliseconds(100));
   ASSERT_TRUE(copier.ok()) << copier.status().to_string();
   testing::internal::CaptureStdout();
   hold();
@@ -150,6 +151,37 @@ TEST_F(BrokenGpu, ACopyThatHangsIsSaidAndCountedOnceAndWaitedFor) {
   const std::string said = testing::internal::GetCapturedStdout();
   EXPECT_EQ(occurrences(said, "has not ended device=0 copy=gather bytes=4096"), 2u) << said;
   EXPECT_EQ(occurrences(said, "a late copy on the GPU has ended"), 2u) << said;
+}
+
+TEST_F(BrokenGpu, WhileTheThreadThatWatchesDoesNotRunNoCopyBecomesLate) {
+  const Mirror mirror(blocks_.data(), blocks_.size());
+  const auto late_after = std::chrono::milliseconds(300);
+  auto copier = open(late_after);
+  ASSERT_TRUE(copier.ok()) << copier.status().to_string();
+  hold();
+  for (uint32_t i = 0; i < 2; ++i)
+    (*copier)->gather({mirror.device(), layout_, &block_[i], 1}, PayloadOrder::kOpaque, {1, 2},
+                      payloads_.data() + i * kBlock, [](const Result<Checksum>&) {});
+  const auto work = boost::asio::make_work_guard(io_);
+  // Long after both would be late by the clock, the thread looks for the first time.
+  std::this_thread::sleep_for(2 * late_after);
+  EXPECT_NE(io_.run_one_for(std::chrono::seconds(60)), 0u);
+  EXPECT_EQ(late_, 0u);
+  // From now on it does run: they are late.
+  const TimePoint deadline = now() + std::chrono::seconds(60);
+  while (late_ < 2 && now() < deadline) io_.run_one_for(std::chrono::milliseconds(10));
+  let_go();
+  EXPECT_EQ(late_, 2u);
+}
+
+TEST(ObservedTime, CountsWhatWasLookedAtAndNoAbsence) {
+  using std::chrono::seconds;
+  const TimePoint start{};
+  cuda::ObservedTime time(start, seconds(1));
+  EXPECT_EQ(time.look(start + seconds(1)), seconds(1));
+  EXPECT_EQ(time.look(start + seconds(3)), seconds(3));  // a tick late
+  EXPECT_EQ(time.look(start + seconds(100)), seconds(3));
+  EXPECT_EQ(time.look(start + seconds(101)), seconds(4));
 }
 
 TEST_F(BrokenGpu, NoCopierIsMadeForIt) {
