@@ -33,6 +33,9 @@ class Copier {
                        const std::byte* payload, uint32_t first_token, Done done) = 0;
   // How many copies are worth having under way at once. More may be asked for; they wait.
   virtual uint32_t depth() const { return 1; }
+  // The node stops: nothing more is asked for, and what is under way still ends. A copier whose
+  // copies may never end (a GPU that hangs) bounds that from now on.
+  virtual void finish() {}
 };
 
 // Copies at once, on the calling thread; `done` is posted to `io`.

@@ -270,6 +270,7 @@ Node::Impl::~Impl() {
 void Node::Impl::begin_stop() {
   stopping_ = true;
   on_idle_ = [this] { stop(); };
+  core_.copier->finish();
   const Status why(Code::kUnavailable, "the node is shutting down");
   std::vector<std::shared_ptr<Sending>> sendings;
   for (const auto* map : {&sendings_, &holdings_})

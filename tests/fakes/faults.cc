@@ -270,6 +270,7 @@ class StoppingCopier final : public Copier {
     inner_->scatter(to, order, seed, payload, first_token, std::move(done));
   }
   uint32_t depth() const override { return inner_->depth(); }
+  void finish() override { inner_->finish(); }
 
  private:
   const std::unique_ptr<Copier> inner_;
@@ -298,6 +299,7 @@ class BelievingCopier final : public Copier {
         });
   }
   uint32_t depth() const override { return inner_->depth(); }
+  void finish() override { inner_->finish(); }
 
  private:
   const std::unique_ptr<Copier> inner_;

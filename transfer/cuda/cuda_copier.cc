@@ -1,5 +1,8 @@
 #include "transfer/cuda/cuda_copier.h"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -37,6 +40,16 @@ struct Bay {
 
 const char* kind_of(const Job& job) { return job.copy.gathers ? "gather" : "scatter"; }
 
+// Why, and why like this: cuda_copier.h.
+[[noreturn]] void end_process(uint32_t device) {
+  log::critical(
+      "the GPU hangs, and this process is to end: a copy that may still write to memory keeps its "
+      "owners from freeing it, so the process ends here device={} exit_code={}",
+      device, kHungGpuExit);
+  log::default_logger()->flush();
+  ::_exit(kHungGpuExit);
+}
+
 class CudaCopier final : public Copier {
  public:
   CudaCopier(boost::asio::io_context& io, CudaCopierConfig config)
@@ -44,7 +57,8 @@ class CudaCopier final : public Copier {
         config_(std::move(config)),
         observed_(now(), config_.late_after / kLooks),
         watch_(io) {}
-  // The waiter first: it waits for what is under way. Then streams, memory, pinned ranges, pools.
+  // The waiter first: it waits for what is under way, or the process ends. Then streams, memory,
+  // pinned ranges, pools.
   ~CudaCopier() override;
   Status open();
 
@@ -57,6 +71,7 @@ class CudaCopier final : public Copier {
     add({{false, to, order, seed, const_cast<std::byte*>(payload), first_token}, std::move(done)});
   }
   uint32_t depth() const override { return config_.bays; }
+  void finish() override { finishing_ = observed_.look(now()); }
 
  private:
   void pin();
@@ -84,6 +99,7 @@ class CudaCopier final : public Copier {
   std::vector<Bay*> free_;
   std::deque<Job> waiting_;
   ObservedTime observed_;
+  std::optional<Duration> finishing_;  // in observed time: since finish()
   boost::asio::steady_timer watch_;
   bool watching_ = false;
   // What the timer's callback asks first: it may be queued when the copier goes.
@@ -94,6 +110,7 @@ class CudaCopier final : public Copier {
   CondVar changed_;
   std::deque<Bay*> under_way_ BATON_GUARDED_BY(mutex_);  // in the order of their start
   bool stopping_ BATON_GUARDED_BY(mutex_) = false;
+  bool waited_ BATON_GUARDED_BY(mutex_) = false;  // the waiter is through
   std::thread waiter_;
 };
 
@@ -120,6 +137,11 @@ CudaCopier::~CudaCopier() {
     MutexLock lock(mutex_);
     stopping_ = true;
     changed_.notify_all();
+    ObservedTime observed(now(), config_.hung_after / kLooks);
+    while (!waited_) {
+      changed_.wait_until(mutex_, now() + observed.tick());
+      if (!waited_ && observed.look(now()) >= config_.hung_after) end_process(config_.device);
+    }
   }
   waiter_.join();
 }
@@ -204,6 +226,8 @@ void CudaCopier::watch() {
 void CudaCopier::look() {
   const Duration at = observed_.look(now());
   for (const auto& bay : bays_) {
+    if (bay->began && finishing_ && at >= std::max(*bay->began, *finishing_) + config_.hung_after)
+      end_process(config_.device);
     if (!bay->began || bay->late || at < *bay->began + config_.late_after) continue;
     bay->late = true;
     log::warn(
@@ -224,7 +248,11 @@ void CudaCopier::wait_for_bays() {
     {
       MutexLock lock(mutex_);
       while (under_way_.empty() && !stopping_) changed_.wait(mutex_);
-      if (under_way_.empty()) return;
+      if (under_way_.empty()) {
+        waited_ = true;
+        changed_.notify_all();
+        return;
+      }
       bay = under_way_.front();
       under_way_.pop_front();
     }

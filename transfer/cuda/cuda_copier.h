@@ -23,6 +23,16 @@
 // and waited for all the same, because its target has a writer until the GPU says otherwise. That
 // time is what the progress thread saw of it (observed_time.h): while this process is stopped no
 // copy becomes late.
+//
+// The end. Who destroys the node, and with it the copier, takes memory back: the node its arenas,
+// and the engine its blocks, which it may free, or give to its next request, as soon as the node is
+// gone. A copy that hangs may still write there. To leave what is ours allocated for good would not
+// help: the blocks are the engine's, and a destructor cannot tell it to leave them too. To wait on
+// keeps a process that was told to go, without a word. What takes every writer off is the end of
+// the process: the driver stops what its context runs before it gives the memory back. So a copy
+// that has not ended `hung_after` after finish() or the destructor's beginning ends the process, by
+// one line in the log and _exit(kHungGpuExit). No destructor and no exit handler runs, CUDA's least
+// of all: they would wait for the same GPU. Peers see their connections end.
 #pragma once
 
 #include <functional>
@@ -39,6 +49,9 @@ struct KvMemory;
 
 namespace cuda {
 
+// The process's exit code where a GPU hangs while it ends (EX_SOFTWARE).
+inline constexpr int kHungGpuExit = 70;
+
 struct CudaCopierConfig {
   uint32_t device = 0;
   size_t segment_bytes = 0;     // of the largest payload
@@ -54,6 +67,8 @@ struct CudaCopierConfig {
   Duration late_after = std::chrono::seconds(10);
   // Called on the progress thread, once for each copy that takes longer.
   std::function<void()> on_late;
+  // From finish() on: a copy that has not ended then is taken to hang, and the process ends.
+  Duration hung_after = std::chrono::seconds(20);
 };
 
 // Whether the blocks are where `kv` says: kInvalidArgument, naming the layer, where they do not lie
@@ -62,7 +77,7 @@ Status check_memory(const KvMemory& kv);
 
 // kUnavailable without a GPU, or where the build has no CUDA; kResourceExhausted where memory is
 // not to be had. Before it is destroyed no copy may be under way, or the io_context must have
-// stopped: it waits for the GPU.
+// stopped: it waits for the GPU, see above.
 Result<std::unique_ptr<Copier>> make_copier(boost::asio::io_context& io, CudaCopierConfig config);
 
 }  // namespace cuda
