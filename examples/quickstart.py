@@ -21,7 +21,7 @@ from build_progress import EVERY_S, print_line, run_build
 from processes import Helper, ProgramEnded, Programs, run
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / "tests" / "hosts"))
+sys.path.append(str(ROOT / "examples" / "hosts"))
 from hosts import Network, why_no_hosts  # noqa: E402
 
 PROMPTS = ROOT / "examples" / "prompts"

@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS / "e2e"), str(TESTS / "hosts")]
+sys.path[:0] = [str(TESTS / "e2e"), str(TESTS.parent / "examples" / "hosts")]
 
 from baton import TRANSPORTS, Baton, scaled  # noqa: E402
 from checks import (Memory, check_metrics, check_outcomes, check_usage,  # noqa: E402

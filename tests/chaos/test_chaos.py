@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 FOLDER = Path(__file__).resolve().parent
-sys.path[:0] = [str(FOLDER.parent / "e2e"), str(FOLDER.parent / "hosts")]
+sys.path[:0] = [str(FOLDER.parent / "e2e"), str(FOLDER.parents[1] / "examples" / "hosts")]
 
 import chaos as driver  # noqa: E402
 import checks  # noqa: E402

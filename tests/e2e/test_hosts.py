@@ -1,4 +1,4 @@
-"""tests/hosts: the link between two hosts does what it is told, and nothing of it stays."""
+"""examples/hosts: the link between two hosts does what it is told, and nothing of it stays."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ import pytest
 
 from baton import scaled, wait_for
 
-HOSTS = Path(__file__).resolve().parents[1] / "hosts"
+HOSTS = Path(__file__).resolve().parents[2] / "examples" / "hosts"
 sys.path.append(str(HOSTS))
 from hosts import LINK, Network, why_no_hosts  # noqa: E402
 

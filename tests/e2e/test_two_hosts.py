@@ -1,4 +1,4 @@
-"""Prefiller and decoder on two hosts (tests/hosts): a link that goes down, loses packets, becomes
+"""Prefiller and decoder on two hosts (examples/hosts): a link that goes down, loses packets, becomes
 slow in mid-transfer; addresses where nobody is, and somebody who talks nonsense. Right tokens or a
 clear error within the budget, and nothing stays behind."""
 
@@ -20,7 +20,7 @@ from faults import (Hold, assert_right_or_clear, in_background, receiving, wait_
                     wait_receiving)
 from legs import Legs
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "hosts"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "examples" / "hosts"))
 from hosts import Network, why_no_hosts  # noqa: E402
 
 WHY_NOT = why_no_hosts()
@@ -37,7 +37,7 @@ TCP_PORT = 7900   # of the decoder's tcp channel, where a test must know it
 
 @pytest.fixture
 def network():
-    """This test is at the desk; see tests/hosts/hosts.py."""
+    """This test is at the desk; see examples/hosts/hosts.py."""
     with Network() as network:
         yield network
 

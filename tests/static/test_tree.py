@@ -103,6 +103,29 @@ def test_an_include_that_is_not_there_is_seen():
     assert len(include_violations(sources, lambda target: False)) == 1
 
 
+def needs_tests(text):
+    """Whether a script imports or starts something of tests/, by a path that it names."""
+    return re.search(r"""["']tests["'/]|(?<![\w-])tests/""", text) is not None
+
+
+def test_examples_need_no_tests():
+    scripts = [name for name in tracked_files()
+               if name.startswith("examples/") and name.endswith((".py", ".sh"))]
+    assert "examples/quickstart.py" in scripts
+    assert [name for name in scripts if needs_tests((ROOT / name).read_text())] == []
+
+
+@pytest.mark.parametrize("line, needs", [
+    ('sys.path.append(str(ROOT / "tests" / "hosts"))', True),
+    ("exec python3 tests/run.py", True),
+    ("source ../tests/lib.sh", True),
+    ("# For tests, measurements and the quickstart.", False),
+    ("contests/run.sh", False),
+])
+def test_the_check_of_examples_sees(line, needs):
+    assert needs_tests(line) == needs
+
+
 def test_nothing_lies_outside_the_rooms():
     tops = {name.split("/")[0] for name in tracked_files()}
     outside = {top for top in tops if top not in TOP_LEVEL and not top.startswith(".")}
