@@ -92,15 +92,13 @@ void Answer::fail(const ApiError& error, http::Headers extra) {
   if (!sent_) {
     sent_ = true;
     client_status_ = error.status;
-    extra.emplace_back("Content-Type", "application/json");
-    if (error.status == 429 || error.status == 503) extra.emplace_back("Retry-After", "1");
-    exchange_->respond(error.status, std::move(extra), error.body());
+    exchange_->respond_error(error, std::move(extra));
     return;
   }
   client_status_ = error.status;
   if (!is_event_stream(head_.headers)) return exchange_->abort();
   const char* separator = last_bytes_ == "\n\n" ? "" : "\n\n";
-  (void)exchange_->write(separator + ("data: " + error.body()) + "\n\n");
+  (void)exchange_->write(separator + ("data: " + error.json()) + "\n\n");
   exchange_->finish();
 }
 

@@ -12,12 +12,6 @@ namespace {
 constexpr auto kModelsDeadline = std::chrono::seconds(5);
 constexpr size_t kMaxModelsBytes = 1 << 20;
 
-void refuse(http::Exchange& exchange, const ApiError& error, http::Headers headers = {}) {
-  headers.emplace_back("Content-Type", "application/json");
-  if (error.status == 429 || error.status == 503) headers.emplace_back("Retry-After", "1");
-  exchange.respond(error.status, std::move(headers), error.body());
-}
-
 // The method a path is served with; empty for one that is not served.
 std::string_view method_of(std::string_view path) {
   if (path == "/v1/completions" || path == "/v1/chat/completions") return "POST";
@@ -42,24 +36,24 @@ void FrontEnd::handle(std::shared_ptr<http::Exchange> exchange) {
   if (expected.empty()) {
     // Not by its path: anybody could fill the metrics with names.
     metrics_.count_request("other", 404);
-    return refuse(*exchange, {404, "there is no " + std::string(path), "", "unknown_url"});
+    return exchange->respond_error({404, "there is no " + std::string(path), "", "unknown_url"});
   }
   if (method != expected && !(expected == "GET" && method == "HEAD")) {
     metrics_.count_request(std::string(path), 405);
-    return refuse(*exchange,
-                  {405, method + " is not served here, only " + std::string(expected), "",
-                   "method_not_allowed"},
-                  {{"Allow", std::string(expected)}});
+    return exchange->respond_error(
+        {405, method + " is not served here, only " + std::string(expected), "",
+         "method_not_allowed"},
+        {{"Allow", std::string(expected)}});
   }
   if (expected == "POST") return complete(std::move(exchange));
   if (path == "/health") return health(*exchange);
   if (path == "/metrics") {
     const auto& headers = exchange->request().headers;
     if (!config_.token.admits(http::find_header(headers, "Authorization"))) {
-      return refuse(*exchange,
-                    {401, "the router asks for its token: Authorization: Bearer <token>", "",
-                     "invalid_api_key"},
-                    {{"WWW-Authenticate", "Bearer"}});
+      return exchange->respond_error(
+          {401, "the router asks for its token: Authorization: Bearer <token>", "",
+           "invalid_api_key"},
+          {{"WWW-Authenticate", "Bearer"}});
     }
     return exchange->respond(200, {{"Content-Type", "text/plain; version=0.0.4"}},
                              all_metrics_.text());
@@ -72,7 +66,7 @@ void FrontEnd::complete(std::shared_ptr<http::Exchange> exchange) {
     metrics_.count_request(std::string(exchange->request().path()), error.status);
     log::info("request refused route={} code={} error=\"{}\"", exchange->request().path(),
               error.status, error.message);
-    refuse(*exchange, error);
+    exchange->respond_error(error);
   };
   if (draining_) return refuse_counted({503, "the router is shutting down", "", "draining"});
   if (running_.size() >= config_.max_inflight) {
@@ -137,7 +131,7 @@ void FrontEnd::ask_for_models(std::shared_ptr<http::Exchange> exchange,
                               std::vector<InstanceId> failed) {
   const auto decoder = scheduler::choose_instance(config_.policy, Role::kDecode,
                                                   registry_.snapshot(Role::kDecode), turn_, failed);
-  if (!decoder) return refuse(*exchange, {503, "no decoder is available", "", "no_decoder"});
+  if (!decoder) return exchange->respond_error({503, "no decoder is available", "", "no_decoder"});
   const http::Url& url = registry_.config(*decoder).url;
   const auto answer = std::make_shared<http::Response>();
   failed.push_back(*decoder);

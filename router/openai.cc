@@ -9,21 +9,6 @@ namespace {
 
 using nlohmann::json;
 
-const char* error_type(int status) {
-  if (status == 401) return "authentication_error";
-  if (status == 429) return "rate_limit_error";
-  if (status == 504) return "timeout_error";
-  if (status >= 500) return "server_error";
-  return "invalid_request_error";
-}
-
-json string_or_null(const std::string& text) { return text.empty() ? json() : json(text); }
-
-std::string dump(const json& value) {
-  // Messages may quote a client's bytes, which need not be UTF-8.
-  return value.dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
 ApiError bad_request(std::string message, std::string param = {}) {
   return {400, std::move(message), std::move(param), "invalid_value"};
 }
@@ -78,14 +63,6 @@ std::string parse_error_text(const std::string& body) {
 }
 
 }  // namespace
-
-std::string ApiError::body() const {
-  return dump({{"error",
-                {{"message", message},
-                 {"type", error_type(status)},
-                 {"param", string_or_null(param)},
-                 {"code", code}}}});
-}
 
 std::optional<ApiError> CompletionRequest::parse(std::string body, CompletionRequest& out) {
   if (!json::accept(body)) {
@@ -198,7 +175,8 @@ std::string KvTransferParams::to_json() const {
       {"budget_ms", std::chrono::duration_cast<std::chrono::milliseconds>(budget).count()},
   };
   if (!salt.empty()) baton["salt"] = salt;
-  return dump({{"baton", std::move(baton)}});
+  // What flags name need not be UTF-8.
+  return json{{"baton", std::move(baton)}}.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 }  // namespace baton::router

@@ -1,5 +1,5 @@
-// The little that a router knows of the OpenAI API: the shape of errors, and how to make the two
-// legs' bodies from a client's.
+// The little that a router knows of the OpenAI API: how to make the two legs' bodies from a
+// client's. (Errors: http/api_error.h.)
 //
 // Bodies are edited as text, member by member: what the router does not need goes through byte for
 // byte (numbers as written, unknown fields, their order). Pure functions.
@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "router/http/api_error.h"
 #include "scheduler/pairing.h"
 #include "transfer/base/address.h"
 #include "transfer/base/clock.h"
@@ -17,16 +18,7 @@
 
 namespace baton::router {
 
-// An OpenAI-shaped error and the HTTP status it goes with.
-struct ApiError {
-  int status = 500;
-  std::string message;
-  std::string param;  // empty: null
-  std::string code;   // one word, for programs
-
-  // {"error":{"message","type","param","code"}}; the type follows from the status.
-  std::string body() const;
-};
+using http::ApiError;
 
 // A client's request for completions.
 class CompletionRequest {

@@ -11,7 +11,7 @@ namespace {
 constexpr auto kFlushGrace = std::chrono::milliseconds(500);
 
 std::string transport_error_body(int status, const std::string& code, const std::string& message) {
-  return ApiError{status, message, "", code}.body();
+  return http::ApiError{status, message, "", code}.json();
 }
 
 http::ServerConfig server_config(const RouterConfig& config) {

@@ -32,16 +32,12 @@ class Answer : public GenerationSink {
     if (end.status.ok())
       succeed(end);
     else
-      fail(ApiError::of_status(http_status_of(end.status), end.status.message()));
+      fail(ApiError::of(end.status));
   }
 
  protected:
   virtual void succeed(const GenerationEnd& end) = 0;
-  virtual void fail(const ApiError& error) {
-    http::Headers headers{{"Content-Type", "application/json"}};
-    if (error.status == 503 || error.status == 429) headers.emplace_back("Retry-After", "1");
-    exchange_->respond(error.status, std::move(headers), error.json());
-  }
+  virtual void fail(const ApiError& error) { exchange_->respond_error(error); }
 
   const std::shared_ptr<http::Exchange> exchange_;
   AnswerText text_;
@@ -144,27 +140,6 @@ std::unique_ptr<GenerationSink> make_answer(std::shared_ptr<http::Exchange> exch
   if (options.stream)
     return std::make_unique<StreamedAnswer>(std::move(exchange), tokenizer, std::move(options));
   return std::make_unique<WholeAnswer>(std::move(exchange), tokenizer, std::move(options));
-}
-
-int http_status_of(const Status& status) {
-  switch (status.code()) {
-    case Code::kInvalidArgument:
-      return 400;
-    case Code::kNotFound:
-      return 404;
-    case Code::kExists:
-    case Code::kRefused:
-      return 409;
-    case Code::kCancelled:
-      return 499;
-    case Code::kUnavailable:
-    case Code::kResourceExhausted:
-      return 503;
-    case Code::kDeadlineExceeded:
-      return 504;
-    default:
-      return 500;
-  }
 }
 
 }  // namespace baton::reference

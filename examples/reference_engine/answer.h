@@ -49,7 +49,4 @@ struct AnswerOptions {
 std::unique_ptr<GenerationSink> make_answer(std::shared_ptr<http::Exchange> exchange,
                                             const Tokenizer& tokenizer, AnswerOptions options);
 
-// The HTTP status of a generation's error.
-int http_status_of(const Status& status);
-
 }  // namespace baton::reference

@@ -316,45 +316,4 @@ std::variant<ApiRequest, ApiError> parse_api_request(std::string_view body, bool
   }
 }
 
-std::string ApiError::json() const {
-  return nlohmann::json{{"error",
-                         {{"message", message},
-                          {"type", type},
-                          {"param", param.empty() ? nlohmann::json() : nlohmann::json(param)},
-                          {"code", code}}}}
-      .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
-
-ApiError ApiError::of_status(int status, std::string message) {
-  ApiError error{.status = status, .message = std::move(message)};
-  switch (status) {
-    case 400:
-      error.code = "invalid_value";
-      break;
-    case 404:
-      error.code = "not_found";
-      break;
-    case 409:
-      error.code = "conflict";
-      break;
-    case 429:
-      error.type = "rate_limit_error";
-      error.code = "queue_full";
-      break;
-    case 499:
-      error.code = "cancelled";
-      break;
-    case 503:
-      error.code = "unavailable";
-      break;
-    case 504:
-      error.code = "budget_exceeded";
-      break;
-    default:
-      error.code = "internal_error";
-  }
-  if (status >= 500) error.type = "server_error";
-  return error;
-}
-
 }  // namespace baton::reference

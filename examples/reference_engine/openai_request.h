@@ -15,23 +15,12 @@
 #include "examples/reference_engine/chat_template.h"
 #include "examples/reference_engine/kv_transfer.h"
 #include "examples/reference_engine/sampler.h"
+#include "router/http/api_error.h"
 #include "transfer/base/clock.h"
 
 namespace baton::reference {
 
-// An answer of OpenAI's shape that says no.
-struct ApiError {
-  int status = 400;
-  std::string message;
-  std::string type = "invalid_request_error";
-  std::string param;  // empty: null
-  std::string code;   // one word, for programs
-
-  // {"error": {"message", "type", "param", "code"}}
-  std::string json() const;
-  // Of failures in the engine.
-  static ApiError of_status(int status, std::string message);
-};
+using http::ApiError;
 
 struct ApiRequest {
   bool chat = false;

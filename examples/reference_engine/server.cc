@@ -26,12 +26,6 @@ size_t longest_token(const Tokenizer& tokenizer) {
   return longest;
 }
 
-void respond_error(http::Exchange& exchange, const ApiError& error) {
-  http::Headers headers{{"Content-Type", kJson}};
-  if (error.status == 429 || error.status == 503) headers.emplace_back("Retry-After", "1");
-  exchange.respond(error.status, std::move(headers), error.json());
-}
-
 ApiError invalid(std::string message, const char* param) {
   return {.message = std::move(message), .param = param, .code = "invalid_value"};
 }
@@ -64,20 +58,18 @@ class ApiServer::Routes {
     } else if (path == "/metrics") {
       // The node's are among them.
       if (!config_.token.admits(http::find_header(exchange->request().headers, "Authorization")))
-        return respond_error(*exchange, {.status = 401,
-                                         .message = "/metrics needs Authorization: Bearer <token>",
-                                         .type = "authentication_error",
-                                         .code = "invalid_api_key"});
+        return exchange->respond_error({.status = 401,
+                                        .message = "/metrics needs Authorization: Bearer <token>",
+                                        .code = "invalid_api_key"});
       type = "text/plain; version=0.0.4";
       body = metrics_.text();
     } else {
-      return respond_error(*exchange,
-                           {.status = 404, .message = "no such path", .code = "unknown_url"});
+      return exchange->respond_error(
+          {.status = 404, .message = "no such path", .code = "unknown_url"});
     }
     const std::string& method = exchange->request().method;
     if (method != "GET" && method != "HEAD")
-      return respond_error(
-          *exchange,
+      return exchange->respond_error(
           {.status = 405, .message = "only GET is allowed here", .code = "method_not_allowed"});
     exchange->respond(200, {{"Content-Type", type}}, std::move(body));
   }
@@ -87,19 +79,18 @@ class ApiServer::Routes {
 
   void generate(const std::shared_ptr<http::Exchange>& exchange, bool chat) {
     if (exchange->request().method != "POST")
-      return respond_error(
-          *exchange,
+      return exchange->respond_error(
           {.status = 405, .message = "only POST is allowed here", .code = "method_not_allowed"});
     auto parsed = parse_api_request(exchange->request().body, chat);
     if (const ApiError* error = std::get_if<ApiError>(&parsed))
-      return respond_error(*exchange, *error);
+      return exchange->respond_error(*error);
     ApiRequest& request = std::get<ApiRequest>(parsed);
     GenerationRequest generation;
-    if (Refusal refusal = check_names(request)) return respond_error(*exchange, *refusal);
+    if (Refusal refusal = check_names(request)) return exchange->respond_error(*refusal);
     if (Refusal refusal = read_prompt(request, generation.prompt))
-      return respond_error(*exchange, *refusal);
+      return exchange->respond_error(*refusal);
     if (Refusal refusal = read_lengths(request, generation))
-      return respond_error(*exchange, *refusal);
+      return exchange->respond_error(*refusal);
     start(exchange, std::move(request), std::move(generation));
   }
 
@@ -201,7 +192,7 @@ class ApiServer::Routes {
         std::move(generation), make_answer(exchange, *model_.tokenizer, std::move(options)));
     if (!id.ok()) {
       const bool full = id.status().code() == Code::kResourceExhausted;
-      return respond_error(*exchange, ApiError::of_status(full ? 429 : 503, id.status().message()));
+      return exchange->respond_error(ApiError::of_status(full ? 429 : 503, id.status().message()));
     }
     exchange->on_client_gone([&engine = engine_, id = *id] { engine.cancel(id); });
   }
@@ -225,11 +216,7 @@ Result<std::unique_ptr<ApiServer>> ApiServer::listen(http::EventLoop& loop, ApiC
   api->routes_ = std::make_unique<Routes>(std::move(config), model, engine, metrics);
   http::ServerConfig server;
   server.error_body = [](int status, const std::string& code, const std::string& message) {
-    return ApiError{.status = status,
-                    .message = message,
-                    .type = status >= 500 ? "server_error" : "invalid_request_error",
-                    .code = code}
-        .json();
+    return ApiError{.status = status, .message = message, .code = code}.json();
   };
   BATON_ASSIGN_OR_RETURN(
       api->server_,

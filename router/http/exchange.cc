@@ -23,6 +23,12 @@ void Exchange::respond(int status, Headers headers, std::string body) {
   wake_locked();
 }
 
+void Exchange::respond_error(const ApiError& error, Headers headers) {
+  headers.emplace_back("Content-Type", "application/json");
+  if (error.status == 429 || error.status == 503) headers.emplace_back("Retry-After", "1");
+  respond(error.status, std::move(headers), error.json());
+}
+
 void Exchange::respond_locked(int status, Headers headers, std::string_view body) {
   if (body_allowed(status)) headers.emplace_back("Content-Length", std::to_string(body.size()));
   headers.emplace_back("Connection", keep_alive_ ? "keep-alive" : "close");

@@ -1,16 +1,17 @@
 // One request being answered. The handler of a Server gets it and completes it when and from where
 // it likes; nobody waits for the handler to return.
 //
-// Thread-safe: every function may be called from any thread. Answer once: either respond(), or
-// start_stream(), write()… and finish() (or abort()). What comes after the end, or after the
-// client has gone, is ignored or says so in its Status. An Exchange that is dropped unanswered
-// leaves its client waiting until it goes away; so always answer.
+// Thread-safe: every function may be called from any thread. Answer once: either respond() (or
+// respond_error()), or start_stream(), write()… and finish() (or abort()). What comes after the
+// end, or after the client has gone, is ignored or says so in its Status. An Exchange that is
+// dropped unanswered leaves its client waiting until it goes away; so always answer.
 #pragma once
 
 #include <functional>
 #include <string>
 #include <string_view>
 
+#include "router/http/api_error.h"
 #include "router/http/message.h"
 #include "transfer/base/mutex.h"
 
@@ -34,6 +35,8 @@ class Exchange {
 
   // The whole answer. Content-Length and Connection are added.
   void respond(int status, Headers headers, std::string body) BATON_EXCLUDES(mutex_);
+  // The error as the whole answer; with Retry-After where another try may succeed.
+  void respond_error(const ApiError& error, Headers headers = {}) BATON_EXCLUDES(mutex_);
 
   // The head of an answer whose body comes in pieces; Transfer-Encoding and Connection are added.
   // Errors: kCancelled when the client is gone or the answer was begun before.

@@ -220,14 +220,5 @@ TEST(ApiRequest, WhatAnErrorQuotesEndsWithAWholeCharacter) {
   EXPECT_THAT(error->message, testing::HasSubstr("xxx…, which"));
 }
 
-TEST(ApiError, KeepsItsShapeWhateverTheTextIs) {
-  const auto json = nlohmann::json::parse(ApiError{.message = "bad \xff byte"}.json());
-  EXPECT_TRUE(json["error"]["param"].is_null());
-  EXPECT_EQ(nlohmann::json::parse(ApiError::of_status(429, "full").json())["error"]["code"],
-            "queue_full");
-  EXPECT_EQ(nlohmann::json::parse(ApiError::of_status(503, "down").json())["error"]["type"],
-            "server_error");
-}
-
 }  // namespace
 }  // namespace baton::reference

@@ -39,7 +39,7 @@ void check_leg(const json& client, const std::string& text, const json& changed)
 
 bool takes(const std::string& body, bool chat) {
   const auto parsed = reference::parse_api_request(body, chat);
-  const auto* error = std::get_if<reference::ApiError>(&parsed);
+  const auto* error = std::get_if<http::ApiError>(&parsed);
   if (error != nullptr) check_error(error->status, error->json());
   return error == nullptr;
 }
@@ -52,7 +52,7 @@ HttpVerdict fuzz_http(const uint8_t* data, size_t size) {
   router::CompletionRequest request;
   const auto error = router::CompletionRequest::parse(body, request);
   verdict.router = !error;
-  if (error) check_error(error->status, error->body());
+  if (error) check_error(error->status, error->json());
   const bool completion = takes(body, false), chat = takes(body, true);
   verdict.engine = completion || chat;
   if (!verdict.router) return verdict;

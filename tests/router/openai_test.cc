@@ -58,13 +58,6 @@ TEST(CompletionRequest, TheReservedFieldIsRefusedHoweverItIsWritten) {
   }
 }
 
-TEST(ApiError, HasOpenAisShape) {
-  EXPECT_EQ(json::parse(ApiError{400, "no", "", "c"}.body()),
-            json::parse(R"({"error":{"message":"no","type":"invalid_request_error",
-                            "param":null,"code":"c"}})"));
-  EXPECT_EQ(json::parse(ApiError{503, "\xff", "", "c"}.body())["error"]["message"], "\xEF\xBF\xBD");
-}
-
 TEST(KvTransferParams, AreTheContracts) {
   KvTransferParams params{.role = scheduler::Role::kDecode,
                           .peer = {{"h", 1}, {"h", 2}},
