@@ -36,6 +36,9 @@ struct RouterConfig {
   Duration health_period = std::chrono::milliseconds(500);
   Duration health_deadline = std::chrono::seconds(1);
   uint32_t health_failures = 3;  // probes in a row that make an instance unhealthy
+  // How long a request that has a decoder waits for the probe of a prefiller that may have come up
+  // with it.
+  Duration prefiller_grace = std::chrono::milliseconds(250);
 
   size_t max_body_bytes = 8 << 20;     // of a request
   size_t max_answer_bytes = 64 << 20;  // of an answer that is not streamed

@@ -61,8 +61,7 @@ void Dispatch::start(uint64_t turn) {
     const auto dispatch = weak.lock();
     if (dispatch && dispatch->decode_.call) dispatch->decode_.call->resume();
   });
-  if (context_.registry.any_healthy(Role::kDecode)) return send_both();
-  context_.registry.look_again([self] {
+  context_.registry.look_again(Registry::Wanted::kPair, [self] {
     if (!self->finished_) self->send_both();
   });
 }

@@ -9,7 +9,7 @@
 //    failed too, or takes more than half of the time left, it computes by itself;
 //  - the decoder fails after that: the stream ends with an error event;
 //  - no decoder is healthy at its arrival: every unhealthy instance is probed once more before it
-//    is refused;
+//    is refused, or computed by a decoder alone;
 //  - the client leaves, the budget is over, or the router is cut short: both legs are cancelled.
 //
 // Confined to the loop's thread. Kept alive by the callbacks of its calls and timers.

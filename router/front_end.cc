@@ -123,8 +123,8 @@ void FrontEnd::health(http::Exchange& exchange) const {
 }
 
 void FrontEnd::models(std::shared_ptr<http::Exchange> exchange) {
-  if (registry_.any_healthy(Role::kDecode)) return ask_for_models(std::move(exchange), {});
-  registry_.look_again([this, exchange] { ask_for_models(exchange, {}); });
+  registry_.look_again(Registry::Wanted::kDecoder,
+                       [this, exchange] { ask_for_models(exchange, {}); });
 }
 
 void FrontEnd::ask_for_models(std::shared_ptr<http::Exchange> exchange,

@@ -15,6 +15,7 @@ Registry::Registry(const RouterConfig& config, http::EventLoop& loop, http::Clie
     : period_(config.health_period),
       deadline_(config.health_deadline),
       failures_(config.health_failures),
+      prefiller_grace_(config.prefiller_grace),
       loop_(loop),
       client_(client) {
   add(config.prefillers, Role::kPrefill, metrics);
@@ -96,21 +97,50 @@ uint64_t Registry::watch(InstanceId id, std::function<void()> callback) {
 void Registry::unwatch(InstanceId id, uint64_t token) { instances_[id]->watchers.erase(token); }
 
 void Registry::Look::end() {
+  grace.reset();
   if (const auto call = std::exchange(done, {})) call();
 }
 
-void Registry::look_again(std::function<void()> done) {
-  if (stopping_ || any_healthy(Role::kDecode)) return done();
+void Registry::look_again(Wanted wanted, std::function<void()> done) {
+  if (stopping_) return done();
   const auto look = std::make_shared<Look>();
+  look->wanted = wanted;
   look->done = std::move(done);
-  for (const auto& instance : instances_) {
-    if (instance->state.healthy) continue;
-    probe(*instance);
-    if (instance->role != Role::kDecode) continue;
-    ++look->left;
-    instance->looks.push_back(look);
+  if (!any_healthy(Role::kDecode)) {
+    for (const auto& instance : instances_) {
+      if (instance->role == Role::kDecode) wait_for_probe(*instance, look, look->decoders_left);
+      if (!instance->state.healthy) probe(*instance);
+    }
   }
-  if (look->left == 0) look->end();
+  judge(look);
+}
+
+void Registry::wait_for_probe(Instance& instance, const std::shared_ptr<Look>& look, size_t& left) {
+  probe(instance);
+  ++left;
+  instance.looks.push_back(look);
+}
+
+// Those whose last probe ended before the decoders came up may have come up with them.
+void Registry::wait_for_prefillers(const std::shared_ptr<Look>& look) {
+  for (const auto& instance : instances_)
+    if (instance->role == Role::kPrefill && !instance->seen)
+      wait_for_probe(*instance, look, look->prefillers_left);
+  look->grace = loop_.after(prefiller_grace_, [weak = std::weak_ptr<Look>(look)] {
+    if (const auto look = weak.lock()) look->end();
+  });
+}
+
+// Whether the look is at its end: at its beginning, and after each probe that it waits for.
+void Registry::judge(const std::shared_ptr<Look>& look) {
+  if (!look->done) return;
+  if (!any_healthy(Role::kDecode)) {
+    if (look->decoders_left == 0) look->end();
+    return;
+  }
+  if (look->wanted == Wanted::kDecoder || any_healthy(Role::kPrefill)) return look->end();
+  if (!std::exchange(look->decoder_found, true)) wait_for_prefillers(look);
+  if (look->prefillers_left == 0) look->end();
 }
 
 void Registry::probe_of_period(Instance& instance) {
@@ -129,7 +159,8 @@ void Registry::probe(Instance& instance) {
     const auto looks = std::exchange(instance.looks, {});
     probed(instance, end.status, *code);
     for (const auto& look : looks) {
-      if (--look->left == 0 || instance.state.healthy) look->end();
+      --(instance.role == Role::kDecode ? look->decoders_left : look->prefillers_left);
+      judge(look);
     }
   };
   const http::Url& url = instance.config.url;
@@ -140,6 +171,7 @@ void Registry::probe(Instance& instance) {
 
 void Registry::probed(Instance& instance, const Status& status, int code) {
   const bool periodic = std::exchange(instance.periodic, false);
+  instance.seen = true;
   if (status.ok() && code == 200) {
     instance.failed_probes = 0;
     set_healthy(instance, true, "it answers /health again");
@@ -155,6 +187,8 @@ void Registry::probed(Instance& instance, const Status& status, int code) {
 
 void Registry::set_healthy(Instance& instance, bool healthy, const std::string& why) {
   if (instance.state.healthy == healthy) return;
+  if (healthy && instance.role == Role::kDecode && !any_healthy(Role::kDecode))
+    for (const auto& other : instances_) other->seen = false;
   instance.state.healthy = healthy;
   instance.healthy_gauge->Set(healthy ? 1 : 0);
   log::log(healthy ? spdlog::level::info : spdlog::level::warn,

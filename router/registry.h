@@ -4,7 +4,9 @@
 // an instance unhealthy, one that succeeds makes it healthy) and passively (a request that could
 // not connect or lost its connection makes it unhealthy at once). Who would refuse a request for
 // want of a healthy instance has them probed once more, because one that has just started is not
-// seen until the period is over. Confined to the loop's thread, but for the constructor and stop().
+// seen until the period is over. Prefillers and decoders mostly come up together: a prefiller whose
+// probe has not ended since the decoders came up is waited for, briefly, before a request is
+// computed by a decoder alone. Confined to the loop's thread, but for the constructor and stop().
 #pragma once
 
 #include <functional>
@@ -48,12 +50,15 @@ class Registry {
   // A request could not connect, or lost its connection: avoid it until a probe succeeds.
   void report_lost(InstanceId id, const std::string& why);
 
-  // Probes every unhealthy instance now and calls `done` once: as soon as a decoder is healthy, or
-  // when every decoder's probe has failed or is past its deadline, or at stop() (at once after it).
-  // Prefillers are not waited for: without one that answers by then the decoder computes by itself.
-  // However many ask, one probe of an instance runs at a time. What fails of these probes counts
-  // towards nothing: it is unhealthy already.
-  void look_again(std::function<void()> done);
+  // Calls `done` once, when there is what is wanted or nothing to wait for; at the latest at stop()
+  // (at once after it). Where no decoder is healthy every unhealthy instance is probed now, and a
+  // decoder is waited for: until the first answers, or every decoder's probe has failed or is past
+  // its deadline. Who wants a pair then waits for the prefillers too, where none is healthy: for a
+  // probe of each that has had none to its end since the decoders came up, and for at most
+  // `prefiller_grace`. However many ask, one probe of an instance runs at a time. What fails of
+  // these probes counts towards nothing: it is unhealthy already.
+  enum class Wanted { kDecoder, kPair };
+  void look_again(Wanted wanted, std::function<void()> done);
 
   // Calls `callback` once, when `health_failures` probes in a row have failed (a lost connection of
   // another request is no reason), unless the returned token has been given to unwatch() before.
@@ -64,7 +69,11 @@ class Registry {
  private:
   // One look_again().
   struct Look {
-    size_t left = 0;             // decoders' probes that it waits for
+    Wanted wanted{};
+    size_t decoders_left = 0;    // probes that it waits for, until a decoder is there; then …
+    size_t prefillers_left = 0;  // … these, until the grace is over
+    bool decoder_found = false;
+    http::Timer grace;
     std::function<void()> done;  // empty: it has ended
     void end();
   };
@@ -73,6 +82,7 @@ class Registry {
     Role role{};
     scheduler::Instance state;
     uint32_t failed_probes = 0;
+    bool seen = false;  // of a prefiller: a probe has ended since the decoders came up
     std::map<uint64_t, std::function<void()>> watchers;
     prometheus::Gauge* healthy_gauge = nullptr;
     http::Timer timer;
@@ -82,6 +92,9 @@ class Registry {
   };
 
   void add(const std::vector<InstanceConfig>& configs, Role role, Metrics& metrics);
+  void wait_for_probe(Instance& instance, const std::shared_ptr<Look>& look, size_t& left);
+  void wait_for_prefillers(const std::shared_ptr<Look>& look);
+  void judge(const std::shared_ptr<Look>& look);
   void probe(Instance& instance);
   void probe_of_period(Instance& instance);
   void probed(Instance& instance, const Status& status, int code);
@@ -90,6 +103,7 @@ class Registry {
   const Duration period_;
   const Duration deadline_;
   const uint32_t failures_;
+  const Duration prefiller_grace_;
   http::EventLoop& loop_;
   http::Client& client_;
   std::vector<std::unique_ptr<Instance>> instances_;  // by id; constant after construction

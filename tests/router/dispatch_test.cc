@@ -173,9 +173,39 @@ TEST_F(RouterTest, EnginesThatCameSinceTheLastProbeAreSeenBeforeARequestIsRefuse
   EXPECT_EQ(answer.get()->body, R"({"text":"here"})");
 }
 
-TEST_F(RouterTest, NobodyWaitsForThePrefillersProbeWhenADecoderIsThere) {
+TEST_F(RouterTest, ARequestWaitsForAPrefillerThatMayHaveComeUpWithItsDecoder) {
   config_.health_period = 1h;
   config_.health_deadline = 1h;
+  config_.prefiller_grace = 1h;
+  start(1, 1);
+  lose_first_of_each();
+  prefillers_[0]->hold_health();
+  prefillers_[0]->revive();
+  decoders_[0]->revive();
+  auto answer = post("{}");
+  prefillers_[0]->wait_for_probe();
+  wait_for_healthy_decoders(1);
+  // Also who comes when the decoder is known to be there already.
+  auto second = post("{}");
+  const auto deadline = now() + test::kPatience;
+  while (json::parse(get("/health").body)["in_flight"] != 2) ASSERT_LT(now(), deadline);
+  EXPECT_TRUE(decoders_[0]->empty());
+  prefillers_[0]->release_health();
+  for (int i = 0; i < 2; ++i) {
+    const ExchangePtr prefill = prefillers_[0]->next();
+    const ExchangePtr decode = decoders_[0]->next();
+    ASSERT_TRUE(prefill && decode) << "both: it is handed off";
+    prefill->respond(200, kJson, "{}");
+    decode->respond(200, kJson, "{}");
+  }
+  EXPECT_EQ(answer.get()->status, 200);
+  EXPECT_EQ(second.get()->status, 200);
+}
+
+TEST_F(RouterTest, ARequestWaitsForAPrefillerNoLongerThanTheGrace) {
+  config_.health_period = 1h;
+  config_.health_deadline = 1h;
+  config_.prefiller_grace = 20ms;
   start(1, 1);
   lose_first_of_each();
   prefillers_[0]->hold_health();
@@ -188,6 +218,27 @@ TEST_F(RouterTest, NobodyWaitsForThePrefillersProbeWhenADecoderIsThere) {
   EXPECT_EQ(decode->request().body, "{}") << "it computes by itself";
   decode->respond(200, kJson, R"({"text":"here"})");
   EXPECT_EQ(answer.get()->body, R"({"text":"here"})");
+}
+
+// Nor at all for one that was looked at since the decoder came up.
+TEST_F(RouterTest, NobodyWaitsForAPrefillerThatIsKnownToBeGone) {
+  config_.health_period = 1h;
+  config_.health_deadline = 1h;
+  config_.prefiller_grace = 1h;
+  start(1, 1);
+  lose_first_of_each();
+  prefillers_[0]->answer_health(500);
+  prefillers_[0]->revive();
+  decoders_[0]->revive();
+  for (int i = 0; i < 2; ++i) {
+    auto answer = post("{}");
+    const ExchangePtr decode = decoders_[0]->next();
+    ASSERT_TRUE(decode);
+    EXPECT_EQ(decode->request().body, "{}") << "it computes by itself";
+    decode->respond(200, kJson, "{}");
+    EXPECT_EQ(answer.get()->status, 200);
+    prefillers_[0]->hold_health();
+  }
 }
 
 TEST_F(RouterTest, ARequestWaitsForAProbeNoLongerThanItsBudgetAndItsClient) {

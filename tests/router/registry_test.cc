@@ -55,8 +55,9 @@ class RegistryTest : public ::testing::Test {
   std::future<bool> look() {
     auto done = std::make_shared<std::promise<bool>>();
     loop_.post([this, done] {
-      registry_->look_again(
-          [this, done] { done->set_value(registry_->any_healthy(Role::kDecode)); });
+      registry_->look_again(Registry::Wanted::kDecoder, [this, done] {
+        done->set_value(registry_->any_healthy(Role::kDecode));
+      });
     });
     return done->get_future();
   }
