@@ -2,9 +2,10 @@
 //
 //   create()   the request arrived; in the fetch flow the holder is asked, in the push flow the
 //              session waits for the prefiller
-//   poll()     kWaiting: "later", pin no blocks; kOffered: allocate blocks for the whole prompt and
-//              accept(), or refuse(); kLoading: bytes are coming; kLoaded: the KV of `tokens`
-//              leading tokens is in the blocks; kFailed: compute the prompt yourself
+//   poll()     kWaiting: "later", pin no blocks; kOffered: `tokens` leading tokens can be had:
+//              allocate blocks for these at least and accept(), or refuse(); kLoading: bytes are
+//              coming; kLoaded: the KV of `tokens` leading tokens is in the blocks; kFailed:
+//              compute the prompt yourself
 //   wait_layer() for engines that load layer by layer: blocks until a layer is verified
 //   done()     the engine needs the session no more (after kLoaded)
 //   abort()    in any state; the blocks are the engine's again when on_released has run
@@ -61,8 +62,8 @@ class DecodeSession {
   ~DecodeSession();
 
   Poll poll() const;
-  // After kOffered: the blocks for the whole prompt, in order, and how many leading tokens of it
-  // the engine holds in them already.
+  // After kOffered: the blocks of the prompt, in order, with room for what is offered at least, and
+  // how many leading tokens of it the engine holds in them already.
   void accept(std::span<const uint32_t> blocks, uint32_t held_tokens);
   // After kOffered: the engine has no room for it. The session then fails with this reason.
   void refuse(const std::string& why);

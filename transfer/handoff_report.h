@@ -31,8 +31,9 @@ enum class LoadState : uint8_t { kWaiting, kOffered, kLoading, kLoaded, kFailed 
 
 struct LoadProgress {
   LoadState state = LoadState::kWaiting;
-  // kLoaded: leading tokens now in the blocks (all of them, or fewer after a partial FETCH hit or
-  // where only the host tier had some).
+  // kOffered: leading tokens that the sender offers (fewer than the prompt has: a FETCH hit in
+  // part). kLoaded: leading tokens now in the blocks (all that were offered, or fewer where the
+  // handoff ended otherwise).
   uint32_t tokens = 0;
   Status why;  // kFailed
 };

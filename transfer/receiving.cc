@@ -124,7 +124,7 @@ void Receiving::apply(Effects effects) {
     if (contacted_at_ != TimePoint{})
       core_.node_metrics.stage(NodeMetrics::Stage::kQueued,
                                to_seconds(offered_at_ - contacted_at_));
-    publish_state(LoadState::kOffered, 0, {});
+    publish_state(LoadState::kOffered, machine_.segments().tokens(), {});
   }
   quiet_ = quiet_ || effects.quiet;
   if (effects.end) ended(*effects.end, effects.why);

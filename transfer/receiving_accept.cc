@@ -12,13 +12,14 @@ void Receiving::begin_accept() {
   accepting_ = true;
   const KvMemory& kv = core_.config.kv;
   const uint64_t room = uint64_t{blocks_.size()} * kv.layout.block_tokens;
+  const uint32_t offered = machine_.segments().tokens();
   const bool valid = std::all_of(blocks_.begin(), blocks_.end(),
                                  [&](uint32_t block) { return block < kv.blocks; });
-  if (room < request_.tokens || !valid) {
+  if (room < offered || !valid) {
     Effects effects;
     machine_.refuse(now(), protocol::RefuseReason::kNoRoom,
                     "the engine's block table has room for " + std::to_string(room) +
-                        " tokens, the prompt has " + std::to_string(request_.tokens) +
+                        " tokens, the offer has " + std::to_string(offered) +
                         (valid ? "" : "; it names a block beyond the cache"),
                     effects);
     return apply(std::move(effects));

@@ -227,6 +227,9 @@ TEST_P(Session, FetchHitsHitsInPartAndMisses) {
 
   auto part = decoder();  // the same beginning, but longer: the tail chunk is another
   ASSERT_TRUE(part.create(handoff(), Flow::kFetch, a_address(), 400, 4).ok());
+  ASSERT_TRUE(part.wait(State::kOffered));
+  EXPECT_EQ(part.session->poll().tokens, 128u);  // so blocks for these are enough
+  part.blocks = b_kv->allocate(128);
   ASSERT_TRUE(part.load());
   EXPECT_EQ(part.session->poll().tokens, 128u);
   EXPECT_EQ(part.wrong(128), 0u);
