@@ -1,0 +1,176 @@
+"""BatonConnector: vLLM's hooks, each passed on to the scheduler's or the worker's side.
+
+vLLM makes one for the scheduler and one for each worker. They tell each other what the other needs
+by the metadata that vLLM carries between them in each step (orders.py).
+"""
+
+import atexit
+import inspect
+
+import vllm
+from vllm.config import get_layers_from_vllm_config
+from vllm.distributed.kv_transfer.kv_connector.v1 import base
+from vllm.model_executor.layers.attention import Attention
+from vllm.v1.kv_cache_interface import FullAttentionSpec
+from vllm.v1.metrics.cache_hit_source import CacheHitSource
+
+from baton.vllm import config, fingerprint, layout
+from baton.vllm.guard import logger
+from baton.vllm.orders import NodeAddress, Orders
+from baton.vllm.scheduler_side import SchedulerSide
+from baton.vllm.worker_side import WorkerSide
+
+# Those that the tests were run with.
+RUN_WITH = ("0.32.0",)
+
+NEEDED = {
+    "register_kv_caches", "get_handshake_metadata", "set_xfer_handshake_metadata",
+    "handle_preemptions", "bind_connector_metadata", "start_load_kv", "wait_for_layer_load",
+    "save_kv_layer", "wait_for_save", "get_transfer_results", "get_block_ids_with_load_errors",
+    "build_connector_worker_meta", "on_new_request", "get_num_new_matched_tokens",
+    "update_state_after_alloc", "build_connector_meta", "update_connector_output", "shutdown",
+}
+
+
+def check_interface(connector_base=base):
+    """ImportError naming what this vLLM's connector interface lacks."""
+    lacking = [name for name in ("KVConnectorTransferResults", "KVConnectorWorkerMetadata",
+                                 "SupportsHMA") if not hasattr(connector_base, name)]
+    hooks = dict(inspect.getmembers(getattr(connector_base, "KVConnectorBase_V1", object)))
+    lacking += sorted(NEEDED - set(hooks))
+    if lacking:
+        raise ImportError(f"baton.vllm needs of vLLM's connector interface what vLLM "
+                          f"{vllm.__version__} does not have: {', '.join(lacking)} (run with "
+                          f"{', '.join(RUN_WITH)})")
+
+
+check_interface()
+
+
+def check_supported(vllm_config, kv_cache_config):
+    """ValueError naming what this connector does not do yet."""
+    parallel = vllm_config.parallel_config
+    for name in ("tensor_parallel_size", "pipeline_parallel_size", "decode_context_parallel_size",
+                 "prefill_context_parallel_size"):
+        if getattr(parallel, name, 1) != 1:
+            raise ValueError(f"baton: {name} is {getattr(parallel, name)}: only 1 has been run")
+    groups = kv_cache_config.kv_cache_groups
+    if len(groups) != 1 or type(groups[0].kv_cache_spec) is not FullAttentionSpec:
+        kinds = ", ".join(type(group.kv_cache_spec).__name__ for group in groups)
+        raise ValueError(f"baton: the model's KV cache has the groups [{kinds}]: only one group of "
+                         "full attention has been run")
+    if groups[0].kv_cache_spec.sliding_window is not None:
+        raise ValueError("baton: a KV cache with a sliding window has not been run")
+
+
+class BatonConnector(base.KVConnectorBase_V1, base.SupportsHMA):
+    _cache_hit_source = CacheHitSource.P2P
+
+    def __init__(self, vllm_config, role, kv_cache_config):
+        super().__init__(vllm_config, role, kv_cache_config)
+        transfer = vllm_config.kv_transfer_config
+        options = config.parse(transfer.kv_connector_extra_config)
+        check_supported(vllm_config, kv_cache_config)
+        if vllm.__version__.split("+")[0] not in RUN_WITH:
+            logger.warning("baton: vLLM %s has not been run with this connector: %s has",
+                           vllm.__version__, ", ".join(RUN_WITH))
+        self._scheduler = self._worker = None
+        self._orders = Orders()
+        if role == base.KVConnectorRole.SCHEDULER:
+            self._scheduler = SchedulerSide(
+                options, producer=transfer.is_kv_producer, consumer=transfer.is_kv_consumer,
+                recompute=transfer.kv_load_failure_policy == "recompute",
+                engine_id=transfer.engine_id)
+        else:
+            self._worker = WorkerSide(options)
+
+    # --- the worker's side
+
+    def register_kv_caches(self, kv_caches):
+        spec = self._kv_cache_config.kv_cache_groups[0].kv_cache_spec
+        layers = get_layers_from_vllm_config(self._vllm_config, Attention, list(kv_caches))
+        packing = {name: layout.cpu_packing(layer, vllm.__version__, spec)
+                   for name, layer in layers.items()}
+        detected = layout.detect(kv_caches, packing, spec.block_size,
+                                 self._kv_cache_config.num_blocks)
+        identity = fingerprint.of(self._worker.options.model, self._vllm_config.model_config,
+                                  self._vllm_config.parallel_config, detected.dtype,
+                                  detected.opaque)
+        self._worker.open(detected, identity, kv_caches)
+        # An engine that is not shut down still leaves the node's thread when Python ends.
+        atexit.register(self._worker.close)
+
+    def get_handshake_metadata(self):
+        node = self._worker.node
+        return NodeAddress(node.advertised, node.http_address or "") if node is not None else None
+
+    def handle_preemptions(self, metadata):
+        self._worker.handle_preemptions(metadata)
+
+    def bind_connector_metadata(self, metadata):
+        super().bind_connector_metadata(metadata)
+        self._orders = metadata
+        self._worker.begin_step(metadata)
+
+    def start_load_kv(self, forward_context, **kwargs):
+        self._worker.accept_loads(self._orders)
+
+    def wait_for_layer_load(self, layer_name):
+        return  # all loads are asynchronous
+
+    def save_kv_layer(self, layer_name, kv_layer, attn_metadata, **kwargs):
+        self._worker.layer_ready(layer_name)
+
+    def wait_for_save(self):
+        self._worker.end_step()
+
+    def get_transfer_results(self, finished_req_ids):
+        results = self._worker.take_results()
+        return base.KVConnectorTransferResults(finished_sending=results.sent,
+                                               finished_recving=results.received)
+
+    def get_finished(self, finished_req_ids):
+        results = self.get_transfer_results(finished_req_ids)
+        return results.finished_sending, results.finished_recving
+
+    def get_block_ids_with_load_errors(self):
+        return self._worker.take_bad_blocks()
+
+    def build_connector_worker_meta(self):
+        return self._worker.take_news()
+
+    def shutdown(self):
+        if self._worker is not None:
+            atexit.unregister(self._worker.close)
+            self._worker.close()
+
+    # --- the scheduler's side
+
+    def set_xfer_handshake_metadata(self, metadata):
+        self._scheduler.addresses = [metadata[rank].node for rank in sorted(metadata)]
+
+    def on_new_request(self, request):
+        self._scheduler.on_new_request(request)
+
+    def get_num_new_matched_tokens(self, request, num_computed_tokens):
+        return self._scheduler.get_num_new_matched_tokens(request, num_computed_tokens)
+
+    def update_state_after_alloc(self, request, blocks, num_external_tokens):
+        self._scheduler.update_state_after_alloc(request, blocks, num_external_tokens)
+
+    def build_connector_meta(self, scheduler_output):
+        return self._scheduler.build_connector_meta(scheduler_output)
+
+    def update_connector_output(self, connector_output):
+        self._scheduler.update_connector_output(connector_output)
+
+    def request_finished(self, request, block_ids):
+        return self._scheduler.request_finished(request, block_ids)
+
+    def request_finished_all_groups(self, request, block_ids):
+        return self._scheduler.request_finished(request, block_ids)
+
+    @classmethod
+    def requires_piecewise_for_cudagraph(cls, extra_config):
+        # Replay of a whole graph skips save_kv_layer.
+        return True

@@ -1,0 +1,303 @@
+"""The scheduler's side: which requests are handed off, and what the engine is told of them.
+
+A decoder's request:
+
+    OPENING ── order sent ──> WAITING ── offered ──> OFFERED ── blocks ──> ACCEPTED ── over ──> OVER
+                                 └────── failed ───> FAILED ── (policy) ──────┘
+
+While it is OPENING or WAITING the engine is told "later" and pins no blocks for it. FAILED computes
+by itself where the load-failure policy is `recompute`; with `fail` it takes blocks and is reported
+as failed, so that the engine's own policy decides.
+
+A prefiller's request: OPENING, WAITING (queued in the engine), then ACCEPTED from its first step on,
+and OVER. An entry is dropped when the engine says that its request is finished.
+
+Confined to the scheduler's thread.
+"""
+
+import dataclasses
+import enum
+import time
+
+from baton.vllm import params as transfer_params
+from baton.vllm.guard import hook, logger
+from baton.vllm.orders import Accept, Close, Open, Orders, Progress
+
+# Beyond the budget: then the worker's side has not said how a session ended, which it always does.
+GRACE_S = 10.0
+
+
+class State(enum.Enum):
+    OPENING = 0
+    WAITING = 1
+    OFFERED = 2
+    FAILED = 3
+    ACCEPTED = 4
+    OVER = 5
+
+
+@dataclasses.dataclass
+class Handoff:
+    request_id: str
+    transfer: object
+    prompt: list
+    salt: str
+    adapter: str
+    deadline: float
+    state: State = State.OPENING
+    why: str = ""
+    # --- a decoder's
+    offers: dict = dataclasses.field(default_factory=dict)  # rank: leading tokens
+    held: int = 0  # leading tokens of the engine's own, when it last asked
+    report: dict | None = None
+    computed: int = 0  # of the prompt's tokens, by this engine
+    # --- a prefiller's
+    ready: int = 0  # leading tokens whose KV is there after the steps that were scheduled
+    aborted: bool = False
+
+    @property
+    def tokens(self):
+        return len(self.prompt)
+
+
+class SchedulerSide:
+    def __init__(self, options, *, producer, consumer, recompute, engine_id, ranks=1):
+        self.options = options
+        self.producer = producer
+        self.consumer = consumer
+        self.recompute = recompute
+        self.engine_id = engine_id
+        self.ranks = ranks
+        self.addresses = []
+        self.errors = 0
+        self._sends = {}
+        self._loads = {}
+        self._orders = Orders()
+
+    # --- a request arrives
+
+    @hook()
+    def on_new_request(self, request):
+        try:
+            transfer = transfer_params.parse(request.kv_transfer_params)
+        except transfer_params.ParamsError as error:
+            logger.warning("request %s is not handed off: %s", request.request_id, error)
+            return
+        if transfer is None:
+            return
+        why = self._unsupported(request, transfer)
+        handoff = Handoff(request.request_id, transfer, list(request.prompt_token_ids or ()),
+                          _salt(transfer, request), _adapter(request),
+                          time.monotonic() + self._budget(transfer) + GRACE_S)
+        if why:
+            logger.warning("request %s is not handed off: %s", request.request_id, why)
+            handoff.state, handoff.why = State.FAILED, why
+        if transfer.role == "decode":
+            self._loads[request.request_id] = handoff
+        elif not why:
+            self._sends[request.request_id] = handoff
+        if not why:
+            self._orders.opens.append(self._open_order(handoff))
+            handoff.state = State.WAITING
+
+    def _unsupported(self, request, transfer):
+        if request.prompt_token_ids is None or request.prompt_embeds is not None:
+            return "its prompt is not tokens alone"
+        if request.mm_features:
+            return "it has multimodal inputs, which chunk keys do not cover yet"
+        if request.pooling_params is not None:
+            return "it pools"
+        if transfer.role == "prefill" and not self.producer:
+            return "kv_role is kv_consumer: this instance does not prefill for others"
+        if transfer.role == "decode" and not self.consumer:
+            return "kv_role is kv_producer: this instance does not load from others"
+        if len(transfer.peer) > 1:
+            return f"its peer has {len(transfer.peer)} ranks, this instance 1"
+        return ""
+
+    def _budget(self, transfer):
+        return transfer.budget_s or self.options.budget_ms / 1000
+
+    def _open_order(self, handoff):
+        transfer = handoff.transfer
+        return Open(handoff.request_id, transfer.role, transfer.handoff, transfer.attempt,
+                    transfer.flow, list(transfer.peer), self._budget(transfer), handoff.prompt,
+                    handoff.salt, handoff.adapter)
+
+    # --- a decoder's request waits
+
+    @hook(lambda: (0, False))
+    def get_num_new_matched_tokens(self, request, computed):
+        load = self._loads.get(request.request_id)
+        if load is None or load.state in (State.ACCEPTED, State.OVER):
+            return 0, False
+        load.held = computed
+        # The last token is computed in any case, to have its logits.
+        if computed >= load.tokens - 1:
+            self._give_up(load, "the engine holds the prompt itself")
+            return 0, False
+        if getattr(request, "skip_reading_prefix_cache", False):
+            self._give_up(load, "the engine computes all of this prompt (prompt_logprobs)")
+            return 0, False
+        if load.state == State.WAITING and time.monotonic() > load.deadline:
+            load.why = "the worker's side has not said how it ended"
+            self._orders.closes.append(Close(load.request_id, load.why))
+            load.state = State.FAILED
+        if load.state == State.WAITING:
+            return None, False
+        if load.state == State.FAILED:
+            if self.recompute:
+                self._finish_load(load)
+                return 0, False
+            return load.tokens - computed, True
+        external = min(load.offers.values()) - computed
+        if external <= 0:
+            self._give_up(load, "the engine holds what is offered")
+            return 0, False
+        return external, True
+
+    @hook()
+    def update_state_after_alloc(self, request, blocks, external):
+        load = self._loads.get(request.request_id)
+        if load is None or load.state not in (State.OFFERED, State.FAILED):
+            return
+        if external <= 0:
+            self._give_up(load, "the engine loads nothing for it")
+            return
+        self._orders.accepts.append(
+            Accept(load.request_id, list(blocks.get_block_ids()[0]), load.held,
+                   load.held + external, load.why if load.state == State.FAILED else ""))
+        load.state = State.ACCEPTED
+
+    def _give_up(self, load, why):
+        """Before any block was given for it."""
+        if load.state in (State.WAITING, State.OFFERED):
+            self._orders.closes.append(Close(load.request_id, why))
+        load.why = load.why or why
+        self._finish_load(load)
+
+    def _finish_load(self, load):
+        load.state = State.OVER
+        logger.info("request %s: not loaded: %s", load.request_id, load.why)
+
+    # --- a step
+
+    @hook(Orders)
+    def build_connector_meta(self, output):
+        self._count_computed(output)
+        for request_id in output.preempted_req_ids or ():
+            self._preempted(request_id)
+        for new in output.scheduled_new_reqs:
+            send = self._sends.get(new.req_id)
+            if send is not None and send.state == State.WAITING:
+                send.state = State.ACCEPTED
+                self._progress(send, new.num_computed_tokens, output, new.block_ids,
+                               first=True)
+        cached = output.scheduled_cached_reqs
+        for i, request_id in enumerate(cached.req_ids):
+            send = self._sends.get(request_id)
+            if send is None or send.state != State.ACCEPTED:
+                continue
+            self._progress(send, cached.num_computed_tokens[i], output, cached.new_block_ids[i])
+        orders, self._orders = self._orders, Orders()
+        return orders
+
+    def _progress(self, send, computed, output, new_blocks, first=False):
+        if send.ready >= send.tokens:
+            return  # what is computed now are tokens of its own
+        send.ready = min(send.tokens, computed + output.num_scheduled_tokens[send.request_id])
+        self._orders.progress.append(
+            Progress(send.request_id, send.ready, list(new_blocks[0]) if new_blocks else [],
+                     computed if first else 0, first, send.ready == send.tokens))
+
+    def _preempted(self, request_id):
+        send = self._sends.get(request_id)
+        if send is not None and send.state == State.ACCEPTED:
+            send.state, send.why = State.OVER, "the prefiller's engine preempted the request"
+            self._orders.preempted.append(request_id)
+
+    def _count_computed(self, output):
+        """Of the prompts that were to be loaded, what this engine computes itself."""
+        if not self._loads:
+            return
+        cached = output.scheduled_cached_reqs
+        scheduled = [(new.req_id, new.num_computed_tokens) for new in output.scheduled_new_reqs]
+        for request_id, before in scheduled + list(zip(cached.req_ids, cached.num_computed_tokens)):
+            load = self._loads.get(request_id)
+            if load is not None and before < load.tokens:
+                after = before + output.num_scheduled_tokens[request_id]
+                load.computed += min(load.tokens, after) - before
+
+    # --- the worker's side has news
+
+    @hook()
+    def update_connector_output(self, output):
+        news = output.kv_connector_worker_meta
+        for rank, said in (news.by_rank if news is not None else {}).items():
+            for request_id, tokens in said.offered.items():
+                load = self._loads.get(request_id)
+                if load is not None and load.state == State.WAITING:
+                    load.offers[rank] = tokens
+                    if len(load.offers) == self.ranks:
+                        load.state = State.OFFERED
+            for request_id, why in said.failed.items():
+                load = self._loads.get(request_id)
+                if load is not None and load.state in (State.WAITING, State.OFFERED):
+                    load.state, load.why = State.FAILED, why
+            for request_id, report in said.reports.items():
+                load = self._loads.get(request_id)
+                if load is not None:
+                    load.report = report
+        for request_id in output.finished_recving or ():
+            load = self._loads.get(request_id)
+            if load is not None:
+                load.state = State.OVER
+
+    # --- a request is over
+
+    @hook(lambda: (False, None))
+    def request_finished(self, request, blocks):
+        request_id = request.request_id
+        load = self._loads.pop(request_id, None)
+        if load is not None:
+            if load.state in (State.WAITING, State.OFFERED, State.ACCEPTED):
+                self._orders.closes.append(Close(request_id, "the decoder's request has ended"))
+            return False, self._answer(load)
+        send = self._sends.pop(request_id, None)
+        if send is None:
+            return False, None
+        complete = send.ready >= send.tokens and _ended_well(request)
+        why = "" if complete else "the prefiller's request has ended"
+        if send.state != State.ACCEPTED:
+            # No block of it is read: it never began, or was preempted.
+            self._orders.closes.append(Close(request_id, why))
+            return False, None
+        self._orders.closes.append(Close(request_id, why, report=True))
+        if complete and send.transfer.two_step and self.addresses:
+            return True, transfer_params.for_decoder(send.transfer, self.engine_id,
+                                                     self.addresses[0], send.tokens)
+        return True, None
+
+    def _answer(self, load):
+        said = load.report or {}
+        return {"baton": {"handoff": load.transfer.handoff,
+                          "end": said.get("end") or "failed",
+                          "why": said.get("why") or load.why,
+                          "bytes": said.get("bytes", 0),
+                          "transport": said.get("transport", ""),
+                          "share_of_bound": said.get("share_of_bound"),
+                          "prompt_tokens_computed": load.computed}}
+
+
+def _ended_well(request):
+    return request.status.name in ("FINISHED_LENGTH_CAPPED", "FINISHED_STOPPED")
+
+
+def _salt(transfer, request):
+    """What the legs' parameters say, and the client's own cache salt."""
+    own = request.cache_salt or ""
+    return transfer.salt if not own else f"{len(transfer.salt)}:{transfer.salt}{own}"
+
+
+def _adapter(request):
+    return request.lora_request.lora_name if request.lora_request else ""

@@ -1,0 +1,324 @@
+"""The worker's side: this rank's node, and a session for each request that is handed off.
+
+An exception while one request is served ends that request's handoff, not the step. What the engine
+is told follows from two rules:
+
+- a request is reported as received once, if and only if blocks were accepted for it;
+- a request is reported as sent once, if and only if the scheduler's side closed it with `report`.
+
+Both only when nothing reads or writes its blocks any more.
+
+Confined to the worker's thread.
+"""
+
+import dataclasses
+import itertools
+
+import baton
+from baton.vllm.guard import hook, logger
+from baton.vllm.orders import News, RankNews
+
+# A fence waits for a copy of one segment at most. Longer means that the node's thread is stuck.
+FENCE_S = 10.0
+MIB = 1 << 20
+
+
+@dataclasses.dataclass
+class Send:
+    request_id: str
+    tag: int
+    session: object = None  # None: it could not be made
+    finished: bool = False  # the whole prompt was computed
+    reporting: bool = False  # the engine holds its blocks until it is reported as sent
+    aborted: bool = False
+
+
+@dataclasses.dataclass
+class Load:
+    request_id: str
+    tag: int
+    session: object = None
+    offered: bool = False
+    accept: object = None  # the order; then it will be reported
+    aborted: bool = False
+
+
+@dataclasses.dataclass
+class Results:
+    sent: set = dataclasses.field(default_factory=set)
+    received: set = dataclasses.field(default_factory=set)
+
+
+class WorkerSide:
+    def __init__(self, options, rank=0):
+        self.options = options
+        self.rank = rank
+        self.errors = 0
+        self.node = None
+        self._block_tokens = 0
+        self._layers = {}  # name: index
+        self._memory = None  # the tensors: they outlive the node
+        self._tags = itertools.count(1)
+        self._by_tag = {}
+        self._sends = {}
+        self._loads = {}
+        self._step = []  # (session, leading tokens) of the sends that this step computes for
+        self._hooked = 0  # layers of this step that have been said to be ready
+        self._finishing = []
+        self._news = RankNews()
+        self._results = Results()
+        self._bad_blocks = set()
+
+    # --- start and stop: these may raise, nothing runs yet
+
+    def open(self, detected, fingerprint, tensors):
+        options = self.options
+        config = baton.NodeConfig()
+        config.listen = options.node
+        if options.node_http:
+            config.http = options.node_http
+        config.advertise = options.advertise
+        config.channel = options.channel
+        config.transient = options.mode == "transient"
+        config.fingerprint = fingerprint
+        config.chunk_tokens = options.chunk_tokens or _chunk_tokens(detected.layout.block_tokens)
+        config.retained_bytes = options.host_tier_mib * MIB
+        config.transit_bytes = options.transit_mib * MIB
+        config.window_bytes = options.window_mib * MIB
+        config.huge_pages = options.huge_pages
+        config.retain_received = options.retain_received
+        config.max_handoffs = options.max_handoffs
+        for name in ("lease", "first_contact", "accept", "record", "progress", "heartbeat"):
+            setattr(config, f"{name}_s", getattr(options, f"{name}_ms") / 1000)
+        config.set_tls(options.tls_cert, options.tls_key, options.tls_ca)
+        config.insecure = options.insecure
+        config.set_memory(detected.bases, detected.blocks, detected.layout)
+        self._memory = tensors
+        self._block_tokens = detected.layout.block_tokens
+        self._layers = {name: index for index, name in enumerate(detected.layers)}
+        self.node = baton.Node(config)
+        logger.info("baton: node %s, %d layers, %d blocks of %d tokens, chunks of %d, %s",
+                    self.node.advertised, len(detected.bases), detected.blocks, self._block_tokens,
+                    config.chunk_tokens, detected.opaque or "strided")
+
+    @hook()
+    def close(self):
+        """Ends what is live; when this returns nothing touches the engine's memory."""
+        if self.node is None or self.node.closed:
+            return
+        self._step, self._finishing = [], []
+        for record in (*self._sends.values(), *self._loads.values()):
+            record.session = None
+        self._sends.clear()
+        self._loads.clear()
+        self._by_tag.clear()
+        self.node.close()
+
+    # --- orders
+
+    @hook()
+    def handle_preemptions(self, orders):
+        """The blocks of these requests are about to be overwritten: nothing may read them then."""
+        fenced = []
+        for request_id in orders.preempted:
+            send = self._sends.get(request_id)
+            if send is not None and send.session is not None:
+                self._abort(send, "the prefiller's engine preempted the request")
+                fenced.append(send)
+        for send in fenced:
+            if not send.session.wait_released(FENCE_S):
+                self.errors += 1
+                logger.error("request %s: its blocks were preempted and are still read after %s s",
+                             send.request_id, FENCE_S)
+
+    @hook()
+    def begin_step(self, orders):
+        for order in orders.opens:
+            self._guarded(order.request_id, self._open, order)
+        self._step, self._finishing, self._hooked = [], [], 0
+        for order in orders.progress:
+            self._guarded(order.request_id, self._progress, order)
+        for order in orders.closes:
+            self._guarded(order.request_id, self._close, order)
+
+    @hook()
+    def accept_loads(self, orders):
+        for order in orders.accepts:
+            self._guarded(order.request_id, self._accept, order)
+
+    def _guarded(self, request_id, do, what):
+        try:
+            do(what)
+        except Exception as error:
+            self.errors += 1
+            logger.exception("request %s: its handoff is given up", request_id)
+            self._broken(request_id, f"the worker's side failed: {error}")
+
+    def _broken(self, request_id, why):
+        send, load = self._sends.get(request_id), self._loads.get(request_id)
+        if send is not None and send.session is not None:
+            self._abort(send, why)
+        if load is not None and load.session is not None:
+            self._abort(load, why)
+        if send is None and load is None:
+            self._news.failed[request_id] = why
+
+    def _open(self, order):
+        tag = next(self._tags)
+        record = (Send if order.role == "prefill" else Load)(order.request_id, tag)
+        arguments = dict(node=self.node, handoff=order.handoff, attempt=order.attempt,
+                         peer=order.peer, budget_s=order.budget_s, tokens=order.tokens,
+                         salt=order.salt, adapter=order.adapter, tag=tag)
+        try:
+            if order.role == "prefill":
+                record.session = baton.PrefillSession(**arguments)
+            else:
+                record.session = baton.DecodeSession(flow=order.flow, **arguments)
+        except baton.Error as error:
+            logger.warning("request %s, handoff %s/%d: %s", order.request_id, order.handoff,
+                           order.attempt, error)
+            if order.role == "decode":
+                self._news.failed[order.request_id] = str(error)
+                return
+        self._by_tag[tag] = record
+        (self._sends if order.role == "prefill" else self._loads)[order.request_id] = record
+
+    def _progress(self, order):
+        send = self._sends.get(order.request_id)
+        if send is None or send.session is None or send.aborted:
+            return
+        if order.first:
+            send.session.begin(order.new_blocks, order.cached_tokens)
+        elif order.new_blocks:
+            send.session.extend(order.new_blocks)
+        self._step.append((send.session, order.tokens))
+        if order.last:
+            self._finishing.append(send)
+
+    def _close(self, order):
+        send, load = self._sends.get(order.request_id), self._loads.get(order.request_id)
+        if load is not None:
+            self._abort(load, order.why or "the decoder's engine gave it up")
+        if send is None:
+            if order.report:
+                self._results.sent.add(order.request_id)
+            return
+        send.reporting = order.report
+        if send.session is None or send.session.released:
+            self._sent(send)
+        elif order.why or not send.finished:
+            self._abort(send, order.why or "the prefiller's engine gave it up")
+
+    def _accept(self, order):
+        load = self._loads.get(order.request_id)
+        if load is None or order.refused:
+            self._received(order, 0, order.refused or "it had ended before blocks were given")
+            return
+        load.accept = order
+        load.session.accept(order.blocks, order.held_tokens)
+
+    def _abort(self, record, why):
+        if not record.aborted:
+            record.aborted = True
+            record.session.abort(why)
+
+    # --- a step
+
+    @hook()
+    def layer_ready(self, name):
+        if not self._step:
+            return
+        layer = self._layers[name]
+        for session, tokens in self._step:
+            session.layer_ready(layer, tokens)
+        self._hooked += 1
+
+    @hook()
+    def end_step(self):
+        """The step's layers have all run, whichever said so."""
+        if self._hooked < len(self._layers):
+            for session, tokens in self._step:
+                for layer in range(len(self._layers)):
+                    session.layer_ready(layer, tokens)
+        for send in self._finishing:
+            send.finished = True
+            send.session.finish()
+        self._step, self._finishing = [], []
+
+    # --- what has become of the sessions
+
+    @hook(Results)
+    def take_results(self):
+        for tag in self.node.take_notices() if self.node is not None else ():
+            record = self._by_tag.get(tag)
+            if record is not None:
+                look = self._look_at_send if isinstance(record, Send) else self._look_at_load
+                self._guarded(record.request_id, look, record)
+        results, self._results = self._results, Results()
+        return results
+
+    @hook(set)
+    def take_bad_blocks(self):
+        bad, self._bad_blocks = self._bad_blocks, set()
+        return bad
+
+    @hook()
+    def take_news(self):
+        if not self._news:
+            return None
+        news, self._news = self._news, RankNews()
+        return News({self.rank: news})
+
+    def _look_at_send(self, send):
+        # Released before the engine's request has ended: it is reported when that has.
+        if send.session.released and (send.reporting or send.aborted):
+            self._sent(send)
+
+    def _sent(self, send):
+        """Nothing reads its blocks."""
+        if send.reporting:
+            self._results.sent.add(send.request_id)
+        self._drop(self._sends, send)
+
+    def _look_at_load(self, load):
+        if load.session.released:
+            # Aborted: it ends here, whatever poll() would say.
+            if load.accept is not None:
+                self._received(load.accept, 0, "it was aborted")
+            else:
+                self._news.failed[load.request_id] = "it was aborted"
+            self._drop(self._loads, load)
+            return
+        if load.aborted:
+            return
+        state, tokens, why = load.session.poll()
+        if state == "offered" and not load.offered:
+            load.offered = True
+            self._news.offered[load.request_id] = tokens
+        elif state in ("loaded", "failed"):
+            if load.accept is not None:
+                self._news.reports[load.request_id] = load.session.report()
+                self._received(load.accept, tokens, why)
+            else:
+                self._news.failed[load.request_id] = why
+            load.session.done()
+            self._drop(self._loads, load)
+
+    def _received(self, accept, tokens, why):
+        """`tokens` leading tokens are in its blocks; what is missing was to be loaded."""
+        valid = max(tokens, accept.held_tokens)
+        if valid < accept.tokens:
+            self._bad_blocks.update(accept.blocks[valid // self._block_tokens:
+                                                  -(-accept.tokens // self._block_tokens)])
+            logger.warning("request %s: %d of %d tokens were loaded: %s", accept.request_id, valid,
+                           accept.tokens, why)
+        self._results.received.add(accept.request_id)
+
+    def _drop(self, records, record):
+        del records[record.request_id]
+        self._by_tag.pop(record.tag, None)
+        record.session = None
+
+
+def _chunk_tokens(block_tokens):
+    return -(-256 // block_tokens) * block_tokens

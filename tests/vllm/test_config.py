@@ -1,0 +1,32 @@
+import pytest
+
+from baton.vllm import config
+
+
+def test_defaults():
+    assert config.parse({}) == config.Options()
+
+
+def test_what_is_set_is_taken():
+    options = config.parse({"node": "127.0.0.1:9001", "chunk_tokens": 512, "huge_pages": True})
+    assert (options.node, options.chunk_tokens, options.huge_pages) == ("127.0.0.1:9001", 512, True)
+
+
+@pytest.mark.parametrize("extra, said", [
+    ({"nodes": "127.0.0.1:1"}, "no option 'nodes': is 'node' meant"),
+    ({"first_contact": 5}, "is 'first_contact_ms' meant"),
+    ({"chunk_tokens": "256"}, "chunk_tokens is '256': expected int"),
+    ({"huge_pages": 1}, "huge_pages is 1: expected bool"),
+    ({"max_handoffs": True}, "max_handoffs is True: expected int"),
+    ({"channel": "rdma"}, "channel is 'rdma': expected one of auto, local, tcp, ucx"),
+    ({"budget_ms": 0}, "budget_ms is 0: expected more than 0"),
+    ({"chunk_tokens": -1}, "chunk_tokens is -1: expected more than 0"),
+])
+def test_what_is_wrong_is_named(extra, said):
+    with pytest.raises(ValueError) as error:
+        config.parse(extra)
+    assert said in str(error.value)
+
+
+def test_every_option_says_what_it_means():
+    assert all(field.metadata["meaning"] for field in config.FIELDS.values())

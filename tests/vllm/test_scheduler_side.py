@@ -1,0 +1,285 @@
+"""The scheduler's side, hook by hook, as vLLM's scheduler calls it."""
+
+import dataclasses
+import types
+
+import pytest
+
+from baton.vllm import config
+from baton.vllm.orders import News, Orders, RankNews
+from baton.vllm.scheduler_side import SchedulerSide
+
+ID = "11111111-2222-3333-4444-555555555555"
+
+
+@dataclasses.dataclass
+class Request:
+    request_id: str
+    prompt_token_ids: list
+    kv_transfer_params: dict | None = None
+    prompt_embeds: object = None
+    mm_features: tuple = ()
+    pooling_params: object = None
+    cache_salt: str | None = None
+    lora_request: object = None
+    skip_reading_prefix_cache: bool = False
+    status: object = dataclasses.field(
+        default_factory=lambda: types.SimpleNamespace(name="FINISHED_LENGTH_CAPPED"))
+
+
+class Blocks:
+    def __init__(self, ids):
+        self.ids = ids
+
+    def get_block_ids(self):
+        return (list(self.ids),)
+
+
+def step(new=(), cached=(), preempted=()):
+    """A SchedulerOutput: new and cached are (id, blocks, computed before, scheduled)."""
+    return types.SimpleNamespace(
+        preempted_req_ids=set(preempted),
+        scheduled_new_reqs=[types.SimpleNamespace(req_id=i, block_ids=(b,), num_computed_tokens=c)
+                            for i, b, c, _ in new],
+        scheduled_cached_reqs=types.SimpleNamespace(
+            req_ids=[i for i, *_ in cached],
+            new_block_ids=[(b,) if b else None for _, b, _, _ in cached],
+            num_computed_tokens=[c for _, _, c, _ in cached]),
+        num_scheduled_tokens={i: n for i, _, _, n in (*new, *cached)})
+
+
+def news(offered=(), failed=(), reports=(), received=(), rank=0):
+    said = News({rank: RankNews(dict(offered), dict(failed), dict(reports))})
+    return types.SimpleNamespace(kv_connector_worker_meta=said, finished_recving=set(received))
+
+
+def side(**changed):
+    arguments = dict(producer=True, consumer=True, recompute=True, engine_id="engine")
+    return SchedulerSide(config.Options(), **{**arguments, **changed})
+
+
+def decode(tokens=300, **fields):
+    return Request("d", list(range(tokens)), {"baton": {"handoff": ID, "role": "decode",
+                                                        "peer": ["127.0.0.1:1"]}}, **fields)
+
+
+def prefill(tokens=300, params=None, **fields):
+    return Request("p", list(range(tokens)), params or {
+        "baton": {"handoff": ID, "role": "prefill", "peer": ["127.0.0.1:1"]}}, **fields)
+
+
+# --- a decoder's request
+
+def test_later_until_offered_then_blocks_then_loaded():
+    s, request = side(), decode()
+    s.on_new_request(request)
+    assert s.get_num_new_matched_tokens(request, 0) == (None, False)
+    (order,) = s.build_connector_meta(step()).opens
+    assert (order.role, order.handoff, order.flow, order.budget_s) == ("decode", ID, "push", 30)
+    assert s.get_num_new_matched_tokens(request, 0) == (None, False)
+    s.update_connector_output(news(offered={"d": 300}))
+    assert s.get_num_new_matched_tokens(request, 128) == (172, True)
+    s.update_state_after_alloc(request, Blocks([7, 8, 9]), 172)
+    (accept,) = s.build_connector_meta(step()).accepts
+    assert (accept.blocks, accept.held_tokens, accept.tokens, accept.refused) == (
+        [7, 8, 9], 128, 300, "")
+    s.update_connector_output(news(reports={"d": {"end": "committed", "bytes": 5}},
+                                   received={"d"}))
+    s.update_state_after_alloc(request, Blocks([7, 8, 9]), 0)
+    s.build_connector_meta(step(new=[("d", [7, 8, 9], 299, 1)]))
+    s.build_connector_meta(step(cached=[("d", None, 300, 1)]))
+    delay, answer = s.request_finished(request, ([7, 8, 9],))
+    assert not delay
+    assert answer["baton"]["bytes"] == 5 and answer["baton"]["prompt_tokens_computed"] == 1
+    assert s.build_connector_meta(step()) == Orders()
+
+
+def test_a_hit_in_part_is_what_is_offered():
+    s, request = side(), decode()
+    s.on_new_request(request)
+    s.update_connector_output(news(offered={"d": 256}))
+    assert s.get_num_new_matched_tokens(request, 128) == (128, True)
+    assert s.get_num_new_matched_tokens(request, 256) == (0, False)  # the engine has found as much
+    assert s.build_connector_meta(step()).closes[0].request_id == "d"
+
+
+@pytest.mark.parametrize("computed, skip, said", [
+    (299, False, "holds the prompt itself"), (0, True, "prompt_logprobs")])
+def test_what_needs_no_transfer_waits_for_none(computed, skip, said):
+    s, request = side(), decode(skip_reading_prefix_cache=skip)
+    s.on_new_request(request)
+    assert s.get_num_new_matched_tokens(request, computed) == (0, False)
+    (close,) = s.build_connector_meta(step()).closes
+    assert said in close.why and not close.report
+    assert s.get_num_new_matched_tokens(request, computed) == (0, False)
+    assert s.build_connector_meta(step()).closes == []
+
+
+def test_a_failure_computes_where_the_policy_recomputes():
+    s, request = side(recompute=True), decode()
+    s.on_new_request(request)
+    s.update_connector_output(news(failed={"d": "no contact"}))
+    assert s.get_num_new_matched_tokens(request, 0) == (0, False)
+    s.update_state_after_alloc(request, Blocks([1, 2, 3]), 0)
+    assert s.build_connector_meta(step()).accepts == []
+    assert s.request_finished(request, ([],))[1]["baton"]["why"] == "no contact"
+
+
+def test_a_failure_is_the_engines_to_decide_where_the_policy_fails():
+    s, request = side(recompute=False), decode()
+    s.on_new_request(request)
+    s.update_connector_output(news(failed={"d": "no contact"}))
+    assert s.get_num_new_matched_tokens(request, 128) == (172, True)
+    s.update_state_after_alloc(request, Blocks([1, 2, 3]), 172)
+    (accept,) = s.build_connector_meta(step()).accepts
+    assert (accept.refused, accept.held_tokens, accept.tokens) == ("no contact", 128, 300)
+
+
+def test_no_answer_ends_at_the_budget(monkeypatch):
+    s, request = side(), decode()
+    s.on_new_request(request)
+    assert s.get_num_new_matched_tokens(request, 0) == (None, False)
+    monkeypatch.setattr("baton.vllm.scheduler_side.time.monotonic", lambda: 1e12)
+    assert s.get_num_new_matched_tokens(request, 0) == (0, False)
+    assert s.build_connector_meta(step()).closes[0].request_id == "d"
+
+
+@pytest.mark.parametrize("until, orders", [("waiting", 1), ("offered", 1), ("accepted", 1),
+                                           ("failed", 0)])
+def test_an_abort_closes_what_is_open(until, orders):
+    s, request = side(), decode()
+    s.on_new_request(request)
+    if until in ("offered", "accepted"):
+        s.update_connector_output(news(offered={"d": 300}))
+    if until == "accepted":
+        s.get_num_new_matched_tokens(request, 0)
+        s.update_state_after_alloc(request, Blocks([1, 2, 3]), 300)
+    if until == "failed":
+        s.update_connector_output(news(failed={"d": "gone"}))
+        s.get_num_new_matched_tokens(request, 0)
+    request.status = types.SimpleNamespace(name="FINISHED_ABORTED")
+    delay, _ = s.request_finished(request, ([],))
+    assert not delay  # vLLM itself holds the blocks of a request that waits for remote KV
+    closes = s.build_connector_meta(step()).closes
+    assert len(closes) == orders and not any(close.report for close in closes)
+
+
+def test_all_ranks_must_offer():
+    s, request = side(ranks=2), decode()
+    s.on_new_request(request)
+    s.update_connector_output(news(offered={"d": 300}, rank=0))
+    assert s.get_num_new_matched_tokens(request, 0) == (None, False)
+    s.update_connector_output(news(offered={"d": 256}, rank=1))
+    assert s.get_num_new_matched_tokens(request, 0) == (256, True)
+
+
+@pytest.mark.parametrize("role, fields, params", [
+    ("kv_producer", {}, None),
+    ("kv_both", {"mm_features": ("an image",)}, None),
+    ("kv_both", {"pooling_params": object()}, None),
+    ("kv_both", {}, {"handoff": ID, "role": "decode", "peer": ["a:1", "b:1"]}),
+])
+def test_what_is_not_handed_off_is_computed(role, fields, params):
+    s, request = side(consumer=role == "kv_both"), decode(**fields)
+    if params:
+        request.kv_transfer_params = {"baton": params}
+    s.on_new_request(request)
+    assert s.get_num_new_matched_tokens(request, 0) == (0, False)
+    assert s.build_connector_meta(step()) == Orders()
+
+
+def test_wrong_parameters_are_no_exception():
+    s, request = side(), decode()
+    request.kv_transfer_params = {"baton": {"role": "none"}}
+    s.on_new_request(request)
+    assert s.get_num_new_matched_tokens(request, 0) == (0, False)
+    assert s.request_finished(request, ([],)) == (False, None) and s.errors == 0
+
+
+# --- a prefiller's request
+
+def test_prefill_in_chunks():
+    s, request = side(), prefill(tokens=300)
+    s.on_new_request(request)
+    orders = s.build_connector_meta(step())  # it waits in the engine's queue
+    assert [order.role for order in orders.opens] == ["prefill"] and orders.progress == []
+    (one,) = s.build_connector_meta(step(new=[("p", [4], 0, 128)])).progress
+    assert (one.tokens, one.new_blocks, one.first, one.last) == (128, [4], True, False)
+    (two,) = s.build_connector_meta(step(cached=[("p", [5, 6], 128, 172)])).progress
+    assert (two.tokens, two.new_blocks, two.first, two.last) == (300, [5, 6], False, True)
+    # Tokens of its own are nobody's.
+    assert s.build_connector_meta(step(cached=[("p", [7], 300, 1)])).progress == []
+    assert s.request_finished(request, ([4, 5, 6, 7],)) == (True, None)
+    (close,) = s.build_connector_meta(step()).closes
+    assert close.report and close.why == ""
+
+
+def test_what_the_prefillers_engine_has_cached_is_said_at_the_beginning():
+    s, request = side(), prefill()
+    s.on_new_request(request)
+    (order,) = s.build_connector_meta(step(new=[("p", [4, 5, 6], 256, 44)])).progress
+    assert (order.cached_tokens, order.tokens, order.last) == (256, 300, True)
+
+
+def test_two_steps():
+    s, request = side(), prefill(params={"do_remote_decode": True})
+    s.addresses = ["127.0.0.1:9001"]
+    s.on_new_request(request)
+    (order,) = s.build_connector_meta(step(new=[("p", [1, 2, 3], 0, 300)])).opens
+    assert order.peer == []
+    delay, answer = s.request_finished(request, ([1, 2, 3],))
+    assert delay and answer["baton"]["handoff"] == order.handoff
+    assert (answer["remote_host"], answer["remote_port"]) == ("127.0.0.1", 9001)
+
+
+def test_a_prefill_that_is_aborted_holds_its_blocks_until_it_is_fenced_off():
+    s, request = side(), prefill()
+    s.on_new_request(request)
+    s.build_connector_meta(step(new=[("p", [4], 0, 128)]))
+    request.status = types.SimpleNamespace(name="FINISHED_ABORTED")
+    assert s.request_finished(request, ([4],)) == (True, None)
+    (close,) = s.build_connector_meta(step()).closes
+    assert close.report and close.why
+
+
+def test_a_prefill_that_never_began_holds_nothing():
+    s, request = side(), prefill()
+    s.on_new_request(request)
+    request.status = types.SimpleNamespace(name="FINISHED_ABORTED")
+    assert s.request_finished(request, ([],)) == (False, None)
+    (close,) = s.build_connector_meta(step()).closes
+    assert not close.report and close.why
+
+
+def test_a_preempted_prefill_is_fenced_and_then_the_engines_own():
+    s, request = side(), prefill()
+    s.on_new_request(request)
+    s.build_connector_meta(step(new=[("p", [4], 0, 128)]))
+    assert s.build_connector_meta(step(preempted=["p"])).preempted == ["p"]
+    assert s.build_connector_meta(step(cached=[("p", [9, 10, 11], 0, 300)])).progress == []
+    assert s.request_finished(request, ([9, 10, 11],)) == (False, None)
+
+
+# --- both
+
+def test_an_exception_costs_the_transfer_and_not_the_engine():
+    s, request = side(), decode()
+    s.on_new_request(None)
+    assert s.get_num_new_matched_tokens(None, 0) == (0, False)
+    assert s.build_connector_meta(None) == Orders()
+    assert s.request_finished(None, ()) == (False, None)
+    s.update_connector_output(None)
+    s.update_state_after_alloc(None, None, 1)
+    assert s.errors == 6
+    s.on_new_request(request)
+    assert s.get_num_new_matched_tokens(request, 0) == (None, False)
+
+
+def test_a_tenants_salt_changes_what_is_asked_for():
+    salts = set()
+    for cache_salt, salt in ((None, ""), ("a", ""), ("", "a"), ("a", "a"), ("b", "a")):
+        s, request = side(), decode(cache_salt=cache_salt)
+        request.kv_transfer_params["baton"]["salt"] = salt
+        s.on_new_request(request)
+        salts.add(s.build_connector_meta(step()).opens[0].salt)
+    assert len(salts) == 5

@@ -1,0 +1,291 @@
+"""The worker's side over real nodes, in the order in which vLLM's runner calls it: what the engine is
+told, when, and how often."""
+
+import time
+import uuid
+
+import pytest
+import torch
+
+from baton.vllm import config, layout
+from baton.vllm.orders import Accept, Close, Open, Orders, Progress
+from baton.vllm.worker_side import WorkerSide
+from nodes import DEADLINE_S, fingerprint
+
+LAYERS, BLOCKS, TOKENS, WORDS = 3, 40, 32, 64
+
+
+class Rank:
+    def __init__(self, fill, **options):
+        storage = torch.full((LAYERS, BLOCKS, WORDS), fill, dtype=torch.int64)
+        self.kv = {f"layers.{i}": storage[i] for i in range(LAYERS)}
+        self.side = WorkerSide(config.parse({"chunk_tokens": 64, "host_tier_mib": 1, **options}))
+        found = layout.detect(self.kv, dict.fromkeys(self.kv, "test"), TOKENS, BLOCKS)
+        self.side.open(found, fingerprint(), self.kv)
+        self.told = {"sent": [], "received": [], "bad": set(), "offered": {}, "failed": {},
+                     "reports": {}}
+
+    @property
+    def address(self):
+        return self.side.node.address
+
+    def step(self, orders=None, layers=True):
+        """A step as the runner makes it; what the engine is told is remembered."""
+        orders = orders or Orders()
+        self.side.handle_preemptions(orders)
+        self.side.begin_step(orders)
+        for name in self.kv if layers else ():
+            self.side.layer_ready(name)
+        self.side.accept_loads(orders)
+        self.side.end_step()
+        results = self.side.take_results()
+        self.told["sent"] += results.sent
+        self.told["received"] += results.received
+        self.told["bad"] |= self.side.take_bad_blocks()
+        news = self.side.take_news()
+        if news is not None:
+            for name in ("offered", "failed", "reports"):
+                self.told[name].update(getattr(news.by_rank[0], name))
+
+    def until(self, condition):
+        """Empty steps, as vLLM makes them while something is awaited."""
+        end = time.monotonic() + DEADLINE_S
+        while not condition(self.told):
+            assert time.monotonic() < end, self.told
+            self.side.node.wait_notice(0.02)
+            self.step()
+        for _ in range(3):  # whatever is said twice is said soon after
+            self.step()
+
+
+@pytest.fixture
+def ranks():
+    made = []
+
+    def make(fill=0, **options):
+        made.append(Rank(fill, **options))
+        return made[-1]
+
+    yield make
+    for rank in made:
+        rank.side.close()
+        assert rank.side.node.closed
+
+
+def opened(request_id, role, handoff, peer=(), tokens=100, flow="push", budget_s=20.0):
+    return Open(request_id, role, handoff, 1, flow, list(peer), budget_s, list(range(tokens)), "",
+                "")
+
+
+def both(ranks):
+    """A prefiller and a decoder whose sessions are open."""
+    p, d, handoff = ranks(fill=7), ranks(fill=0), str(uuid.uuid4())
+    p.step(Orders(opens=[opened("p", "prefill", handoff, [d.address])]))
+    d.step(Orders(opens=[opened("d", "decode", handoff, [p.address])]))
+    return p, d
+
+
+BLOCKS_P, BLOCKS_D = [4, 9, 2, 30], [11, 12, 0, 39]
+
+
+def compute(p, layers=True):
+    p.step(Orders(progress=[Progress("p", 32, BLOCKS_P[:1], first=True)]), layers)
+    p.step(Orders(progress=[Progress("p", 100, BLOCKS_P[1:], last=True)]), layers)
+
+
+def accept(d, held=0):
+    d.until(lambda told: "d" in told["offered"])
+    d.step(Orders(accepts=[Accept("d", BLOCKS_D, held, 100)]))
+
+
+@pytest.mark.parametrize("layers", [True, False], ids=["hooked", "hooks skipped"])
+def test_loaded_and_sent_once_each(ranks, layers):
+    p, d = both(ranks)
+    compute(p, layers)
+    accept(d)
+    d.until(lambda told: told["received"])
+    assert d.told["received"] == ["d"] and d.told["bad"] == set() and d.told["failed"] == {}
+    assert d.told["offered"] == {"d": 100} and d.told["reports"]["d"]["end"] == "committed"
+    for tensor in d.kv.values():
+        assert (tensor[BLOCKS_D] == 7).all()
+        assert (tensor == 7).sum() == len(BLOCKS_D) * WORDS
+    assert p.told["sent"] == []  # the engine has not ended the request
+    p.step(Orders(closes=[Close("p", report=True)]))
+    p.until(lambda told: told["sent"])
+    assert p.told["sent"] == ["p"]
+    assert not p.side._sends and not p.side._by_tag and not d.side._loads and not d.side._by_tag
+    assert p.side.errors == d.side.errors == 0
+
+
+def test_transient_blocks_are_held_until_they_are_received(ranks):
+    p, d, handoff = ranks(fill=7, mode="transient"), ranks(), str(uuid.uuid4())
+    p.step(Orders(opens=[opened("p", "prefill", handoff, [d.address])]))
+    compute(p)
+    p.step(Orders(closes=[Close("p", report=True)]))
+    d.step(Orders(opens=[opened("d", "decode", handoff, [p.address])]))
+    d.until(lambda told: "d" in told["offered"])
+    p.step()
+    assert p.told["sent"] == []
+    d.step(Orders(accepts=[Accept("d", BLOCKS_D, 0, 100)]))
+    d.until(lambda told: told["received"])
+    p.until(lambda told: told["sent"])
+    assert p.told["sent"] == ["p"]
+
+
+def test_a_prefiller_that_gives_up_leaves_bad_blocks(ranks):
+    p, d = both(ranks)
+    p.step(Orders(progress=[Progress("p", 64, BLOCKS_P[:2], first=True)]))
+    accept(d)
+    p.step(Orders(closes=[Close("p", "aborted", report=True)]))
+    d.until(lambda told: told["received"])
+    p.until(lambda told: told["sent"])
+    assert (p.told["sent"], d.told["received"]) == (["p"], ["d"])
+    # Whole chunks that had arrived by then may count; the rest may not.
+    assert {0, 39} <= d.told["bad"] <= set(BLOCKS_D)
+
+
+def test_what_the_engine_holds_is_never_bad(ranks):
+    p, d = both(ranks)
+    p.step(Orders(progress=[Progress("p", 32, BLOCKS_P[:1], first=True)]))
+    accept(d, held=32)
+    p.step(Orders(closes=[Close("p", "aborted", report=True)]))
+    d.until(lambda told: told["received"])
+    assert d.told["bad"] == set(BLOCKS_D[1:])
+    assert (d.kv["layers.0"][BLOCKS_D[0]] == 0).all()
+
+
+def test_an_abort_before_blocks_is_reported_as_no_receive(ranks):
+    p, d = both(ranks)
+    d.step(Orders(closes=[Close("d", "the client has left")]))
+    d.until(lambda told: not d.side._loads)
+    assert d.told["received"] == [] and d.told["bad"] == set()
+
+
+def test_an_abort_while_loading_is_reported_once_when_nothing_writes(ranks):
+    p, d = both(ranks)
+    p.step(Orders(progress=[Progress("p", 64, BLOCKS_P[:2], first=True)]))
+    accept(d)
+    d.step(Orders(closes=[Close("d", "the client has left")]))
+    d.until(lambda told: told["received"])
+    assert d.told["received"] == ["d"] and not d.side._loads
+    # The prefiller hears of it, and its engine is free, though the prompt was never finished.
+    p.step(Orders(closes=[Close("p", report=True)]))
+    p.until(lambda told: told["sent"])
+
+
+def test_an_abort_in_the_step_that_gives_blocks(ranks):
+    p, d = both(ranks)
+    compute(p)
+    d.until(lambda told: "d" in told["offered"])
+    d.step(Orders(accepts=[Accept("d", BLOCKS_D, 0, 100)], closes=[Close("d", "left")]))
+    d.until(lambda told: told["received"])
+    assert d.told["received"] == ["d"]
+
+
+def test_an_abort_after_the_load_says_nothing_more(ranks):
+    p, d = both(ranks)
+    compute(p)
+    accept(d)
+    d.until(lambda told: told["received"])
+    d.step(Orders(closes=[Close("d", "left")]))
+    d.step()
+    assert d.told["received"] == ["d"]
+
+
+@pytest.mark.parametrize("refused", ["", "no contact"])
+def test_blocks_for_what_has_ended_are_bad_at_once(ranks, refused):
+    d = ranks()
+    d.step(Orders(accepts=[Accept("d", BLOCKS_D, 32, 100, refused)]))
+    assert d.told["received"] == ["d"] and d.told["bad"] == set(BLOCKS_D[1:])
+
+
+def test_a_preempted_prefill_is_released_when_the_hook_returns(ranks):
+    p, d = both(ranks)
+    p.step(Orders(progress=[Progress("p", 64, BLOCKS_P[:2], first=True)]))
+    session = p.side._sends["p"].session
+    p.side.handle_preemptions(Orders(preempted=["p"]))
+    assert session.released
+    del session
+    p.step(Orders(closes=[Close("p")]))  # the request ends later, its blocks its own
+    p.step()
+    assert p.told["sent"] == [] and not p.side._sends
+    d.until(lambda told: "d" in told["failed"] or told["received"])
+
+
+def test_a_session_that_cannot_be_made(ranks):
+    p = ranks()
+    handoff = str(uuid.uuid4())
+    p.step(Orders(opens=[opened("p", "prefill", "no id"), opened("d", "decode", "no id")]))
+    assert "no id" in p.told["failed"]["d"] and "p" not in p.told["failed"]
+    p.step(Orders(opens=[opened("q", "prefill", handoff, ["127.0.0.1:1"])],
+                  progress=[Progress("p", 100, BLOCKS_P, first=True, last=True)],
+                  closes=[Close("p", report=True)]))
+    assert p.told["sent"] == ["p"]
+    p.step(Orders(closes=[Close("q", "aborted")]))
+    p.until(lambda told: not p.side._sends)
+    assert p.told["sent"] == ["p"] and p.side.errors == 0
+
+
+def test_no_contact_is_a_failure_before_any_block(ranks):
+    d = ranks(first_contact_ms=50)
+    d.step(Orders(opens=[opened("d", "decode", str(uuid.uuid4()), ["127.0.0.1:1"])]))
+    d.until(lambda told: "d" in told["failed"])
+    assert d.told["received"] == [] and not d.side._loads
+
+
+def test_two_steps(ranks):
+    p, d, handoff = ranks(fill=7), ranks(), str(uuid.uuid4())
+    p.step(Orders(opens=[opened("p", "prefill", handoff)]))
+    compute(p)
+    p.step(Orders(closes=[Close("p", report=True)]))
+    p.until(lambda told: told["sent"])
+    d.step(Orders(opens=[opened("d", "decode", handoff, [p.address], flow="fetch")]))
+    accept(d)
+    d.until(lambda told: told["received"])
+    assert (d.kv["layers.2"][BLOCKS_D] == 7).all() and d.told["bad"] == set()
+
+
+def test_what_breaks_in_a_hook_costs_that_request_alone(ranks):
+    p, d = both(ranks)
+    compute(p)
+    d.until(lambda told: "d" in told["offered"])
+    broken = Accept("d", [-1, 12, 0, 39], 0, 100)  # no block has such a number
+    d.step(Orders(accepts=[broken, Accept("e", BLOCKS_D, 0, 100, "refused")]))
+    assert d.side.errors == 1 and d.told["received"] == ["e"]
+    d.until(lambda told: "d" in told["received"])
+    assert d.told["received"] == ["e", "d"] and -1 in d.told["bad"]
+    d.step(None, layers=False)
+    d.side.layer_ready("no such layer")
+    d.side.begin_step(None)
+    assert d.side.errors == 2
+
+
+def test_a_fingerprint_that_differs_is_refused(ranks):
+    p, d = ranks(fill=7), ranks()
+    other = WorkerSide(config.parse({"chunk_tokens": 64, "host_tier_mib": 1}))
+    found = layout.detect(d.kv, dict.fromkeys(d.kv, "test"), TOKENS, BLOCKS)
+    other.open(found, fingerprint("another model"), d.kv)
+    try:
+        handoff = str(uuid.uuid4())
+        p.step(Orders(opens=[opened("p", "prefill", handoff)]))
+        compute(p)
+        other.begin_step(Orders(opens=[opened("d", "decode", handoff, [p.address], flow="fetch")]))
+        end, news = time.monotonic() + DEADLINE_S, None
+        while news is None and time.monotonic() < end:
+            other.node.wait_notice(0.05)
+            other.take_results()
+            news = other.take_news()
+        why = news.by_rank[0].failed["d"]
+        assert "another model" in why and "'test'" in why, why
+    finally:
+        other.close()
+
+
+def test_closing_ends_what_is_live(ranks):
+    p, d = both(ranks)
+    p.step(Orders(progress=[Progress("p", 64, BLOCKS_P[:2], first=True)]))
+    accept(d)
+    d.side.close()
+    assert d.side.node.closed and d.side.errors == 0
+    p.step(Orders(closes=[Close("p", report=True)]))
+    p.until(lambda told: told["sent"])
