@@ -23,6 +23,7 @@ class UncheckedCopier final : public Copier {
     complete(to, order, seed, bytes, std::move(done));
   }
   uint32_t depth() const override { return checked_->depth(); }
+  void finish() override { checked_->finish(); }
 
  private:
   // The copier beneath posts the completion of a copy of no tokens.

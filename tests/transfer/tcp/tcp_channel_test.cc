@@ -161,7 +161,9 @@ void break_pipes() {
     const int fd = std::stoi(entry.path().filename());
     const int flags = ::fcntl(fd, F_GETFL);
     const bool pipe = ::fcntl(fd, F_GETPIPE_SZ) >= (256 << 10);
-    if (pipe && (flags & O_ACCMODE) == O_WRONLY) ASSERT_EQ(::dup2(nowhere.get(), fd), fd);
+    if (pipe && (flags & O_ACCMODE) == O_WRONLY) {
+      ASSERT_EQ(::dup2(nowhere.get(), fd), fd);
+    }
   }
 }
 
