@@ -145,8 +145,9 @@ class Channel {
   }
 
   // The end of this handoff is known. Lets go of everything published or sent for it that is still
-  // on its way (what a peer may still read is filtered by checksum), and receives nothing more into
-  // its places: when this returns nothing reads or writes them, and their callbacks follow.
+  // on its way, and receives nothing more into its places: when this returns nothing writes there,
+  // and this process reads nothing; their callbacks follow. What the peer, or the system it was
+  // lent to, still reads is filtered by checksum.
   virtual void forget(const HandoffAttempt& handoff) = 0;
 
   // Ends the channel: pending `done`s run with kCancelled, then on_channel_closed. Idempotent.

@@ -99,8 +99,9 @@ class Node {
   // Reserves memory, listens and starts the progress thread. Errors name the option.
   static Result<std::unique_ptr<Node>> create(NodeConfig config);
   // Ends every handoff (failed; the peers hear it, or see the connection end), waits until nothing
-  // touches the engine's blocks, stops the thread. Sessions must be gone before. A GPU that hangs
-  // would touch them for good: then the process ends (cuda/cuda_copier.h).
+  // writes to the engine's blocks and this process reads none of them, stops the thread. Sessions
+  // must be gone before. A GPU that hangs would touch them for good: then the process ends
+  // (cuda/cuda_copier.h).
   ~Node();
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;

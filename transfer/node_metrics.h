@@ -19,7 +19,8 @@ class NodeMetrics {
 
   // Why bytes were copied. One copy out of the engine and one into it are the rule: a gather and a
   // scatter of ours, or the system's own where a channel sends from and receives into the engine's
-  // blocks. The others are extra and counted by name.
+  // blocks (sent_from_blocks counts what was lent to the system too: no copy at all). The others
+  // are extra and counted by name.
   enum class Copy : uint8_t {
     kGather,
     kScatter,

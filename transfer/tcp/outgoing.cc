@@ -131,31 +131,39 @@ void Outgoing::advance(Segment& segment, uint64_t bytes, std::vector<Done>& fini
 }
 
 bool Outgoing::lends(const Segment& segment) const {
-  return pipe_ && segment.lendable && !segment.given_up && !segment.all_but_trailer();
+  return lend_ && segment.lendable && !segment.given_up && !segment.all_but_trailer();
+}
+
+Result<Pass> Outgoing::lend_next(int socket, uint64_t& budget, std::vector<Done>& finished) {
+  if (!pipe_) pipe_ = SplicePipe::create();
+  Segment& segment = queue_.front();
+  list_.clear();
+  segment.next.list(segment.runs, std::min(budget, kPieceBytes), kMaxList, list_);
+  const Result<uint64_t> lent =
+      pipe_ ? pipe_->lend(list_) : Status(Code::kResourceExhausted, "there is no large pipe");
+  if (!lent.ok()) {
+    log::info("tcp channel: what is sent is copied into the socket: {}", lent.status().message());
+    lend_ = false;
+    return Pass::kIdle;
+  }
+  segment.lent = true;
+  // Before it is summed: the peer reads meanwhile.
+  const Result<Pass> flushed = flush(socket);
+  wrote(*lent, finished);
+  budget -= std::min(budget, *lent);
+  return flushed;
 }
 
 Result<Pass> Outgoing::flush(int socket) {
-  if (!pipe_ || pipe_->empty()) return Pass::kIdle;
-  const Result<bool> flushed = pipe_->flush(socket, !queue_.empty());
+  if (!pipe_ || pipe_->bytes() == 0) return Pass::kIdle;
+  // What was lent has at least its trailer behind it.
+  const Result<bool> flushed = pipe_->flush(socket, true);
   if (!flushed.ok()) return flushed.status();
   return *flushed ? Pass::kIdle : Pass::kBlocked;
 }
 
-uint64_t Outgoing::lend(uint64_t most) {
-  list_.clear();
-  const Segment& segment = queue_.front();
-  segment.next.list(segment.runs, most, kMaxList, list_);
-  const Result<uint64_t> lent = pipe_->lend(list_);
-  if (!lent.ok()) {
-    log::info("tcp channel: memory is copied into the socket, {}", lent.status().message());
-    pipe_.reset();
-    return 0;
-  }
-  return *lent;
-}
-
-Result<uint64_t> Outgoing::copy(int socket, uint64_t most, std::vector<Done>& finished) {
-  const Prepared prepared = prepare(most);
+Result<Pass> Outgoing::copy_next(int socket, uint64_t& budget, std::vector<Done>& finished) {
+  const Prepared prepared = prepare(std::min(budget, kPieceBytes));
   BATON_CHECK(prepared.bytes > 0, "there is something to write");
   msghdr message{};
   message.msg_iov = list_.data();
@@ -166,37 +174,32 @@ Result<uint64_t> Outgoing::copy(int socket, uint64_t most, std::vector<Done>& fi
                      MSG_DONTWAIT | MSG_NOSIGNAL | (prepared.lends_next ? MSG_MORE : 0));
   } while (sent < 0 && errno == EINTR);
   if (sent < 0) {
-    if (errno == EAGAIN || errno == EWOULDBLOCK) return uint64_t{0};
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return Pass::kBlocked;
     return Status(Code::kUnavailable, Status::from_errno("tcp channel: send", errno).message(),
                   errno);
   }
-  wrote(static_cast<uint64_t>(sent), finished);
-  return static_cast<uint64_t>(sent);
+  const auto bytes = static_cast<uint64_t>(sent);
+  wrote(bytes, finished);
+  budget -= std::min(budget, bytes);
+  return bytes < prepared.bytes ? Pass::kBlocked : Pass::kIdle;
 }
 
 Result<Pass> Outgoing::write(int socket, uint64_t budget, std::vector<Done>& finished) {
-  while (true) {
-    if (const Result<Pass> left = flush(socket); !left.ok() || *left == Pass::kBlocked) return left;
-    if (queue_.empty()) return Pass::kIdle;
+  const uint64_t left_over = pipe_ ? pipe_->bytes() : 0;
+  const Result<Pass> flushed = flush(socket);
+  if (!flushed.ok() || *flushed == Pass::kBlocked) return flushed;
+  budget -= std::min(budget, left_over);
+  while (!queue_.empty()) {
     // A lone trailer is what a whole segment still waits for.
     if (budget == 0 && !(queue_.size() == 1 && queue_.front().all_but_trailer()))
       return Pass::kSpent;
-    const uint64_t most = std::min(budget, kPieceBytes);
-    uint64_t bytes = 0;
-    if (queue_.front().written >= kHeaderBytes && lends(queue_.front())) {
-      bytes = lend(most);
-      // Before it is summed: the peer reads meanwhile.
-      const Result<Pass> flushed = flush(socket);
-      if (!flushed.ok()) return flushed;
-      wrote(bytes, finished);
-    } else {
-      const Result<uint64_t> copied = copy(socket, most, finished);
-      if (!copied.ok()) return copied.status();
-      if (*copied == 0) return Pass::kBlocked;
-      bytes = *copied;
-    }
-    budget -= std::min(budget, bytes);
+    const Segment& first = queue_.front();
+    const Result<Pass> step = first.written >= kHeaderBytes && lends(first)
+                                  ? lend_next(socket, budget, finished)
+                                  : copy_next(socket, budget, finished);
+    if (!step.ok() || *step == Pass::kBlocked) return step;
   }
+  return Pass::kIdle;
 }
 
 std::vector<Outgoing::Done> Outgoing::give_up(const HandoffAttempt* handoff) {
@@ -212,8 +215,9 @@ std::vector<Outgoing::Done> Outgoing::give_up(const HandoffAttempt* handoff) {
       it = queue_.erase(it);
       continue;
     }
-    // Whole payloads keep their trailer: it is known, and nothing is read for it any more.
-    if (!it->all_but_trailer()) {
+    // Whole payloads keep their trailer: it is known, and nothing is read for it any more; but for
+    // those that were lent, whose memory is somebody else's now. A trailer that was begun stays.
+    if (!it->all_but_trailer() || (it->lent && !it->trailer_begun())) {
       it->given_up = true;
       it->tail = encode(Trailer{{}, true});
       it->pass.reset();
@@ -222,6 +226,7 @@ std::vector<Outgoing::Done> Outgoing::give_up(const HandoffAttempt* handoff) {
     }
     ++it;
   }
+  if (handoff == nullptr) pipe_.reset();
   return dones;
 }
 

@@ -31,18 +31,20 @@ class Outgoing {
  public:
   using Done = Channel::PublishDone;
 
-  // From now on payloads that may be are lent by `pipe`, if any.
-  void lend_by(std::optional<SplicePipe> pipe) { pipe_ = std::move(pipe); }
+  // Whether payloads that may be are lent from now on. At first: none.
+  void lend(bool on) { lend_ = on; }
 
-  // From a slot, kept until its bytes have been written; its checksum is known.
+  // What the payload's memory stays as it is until; kUntilWritten: it is copied.
   enum class Stays : uint8_t { kUntilWritten, kUntilAcknowledged };
+  // From a slot, kept until its bytes have been written or lent; its checksum is known.
   void add(const SegmentHeader& header, SlotRef slot, std::span<std::byte> bytes, Stays stays,
            Done done);
   // From an engine's blocks, which stay until they are acknowledged.
   void add(const SegmentHeader& header, const SegmentPlace& place, Done done);
 
   size_t segments() const { return queue_.size(); }
-  uint64_t bytes() const { return bytes_; }  // payload not written yet
+  // Payload that the socket has not yet.
+  uint64_t bytes() const { return bytes_ + (pipe_ ? pipe_->bytes() : 0); }
   bool holds(const HandoffAttempt& handoff) const;
 
   // Writes, at most about `budget` bytes. Appends to `finished` the `done` of every segment whose
@@ -50,8 +52,8 @@ class Outgoing {
   // more.
   Result<Pass> write(int socket, uint64_t budget, std::vector<Done>& finished);
 
-  // From now on nothing of this handoff (nullptr: of any) is read: what was not begun is dropped,
-  // what was is filled up with zeros and marked as given up. Returns their `done`s.
+  // From now on this process reads nothing of this handoff (nullptr: of any): what was not begun is
+  // dropped, what was is filled up with zeros and marked as given up. Returns their `done`s.
   std::vector<Done> give_up(const HandoffAttempt* handoff);
 
  private:
@@ -68,22 +70,25 @@ class Outgoing {
     uint64_t written = 0;  // of the whole record
     bool given_up = false;
     bool lendable = false;
+    bool lent = false;  // some of it
 
     uint64_t payload_written() const {
       return std::min(written - std::min<uint64_t>(written, kHeaderBytes), header.bytes);
     }
     bool all_but_trailer() const { return written >= kHeaderBytes + header.bytes; }
+    bool trailer_begun() const { return written > kHeaderBytes + header.bytes; }
   };
   void push(Segment segment);
   // Whether the payload of this segment that is left is to be lent.
   bool lends(const Segment& segment) const;
-  // Moves what was lent into the socket: kBlocked where it does not take all of it.
+  // One step of a pass, which takes from `budget` what it wrote: kBlocked, or there may be more.
+  // Lends the next of the first segment's payload and moves it into the socket. Where this memory
+  // is not to be lent, nothing is from now on.
+  Result<Pass> lend_next(int socket, uint64_t& budget, std::vector<Done>& finished);
+  // Copies what comes next into the socket.
+  Result<Pass> copy_next(int socket, uint64_t& budget, std::vector<Done>& finished);
+  // Moves what was lent into the socket.
   Result<Pass> flush(int socket);
-  // Lends the next of the first segment's payload; returns how many bytes. None: this memory is not
-  // to be lent, and from now on none is.
-  uint64_t lend(uint64_t most);
-  // Copies what comes next into the socket; returns how many bytes, none where it takes no more.
-  Result<uint64_t> copy(int socket, uint64_t most, std::vector<Done>& finished);
   struct Prepared {
     uint64_t bytes = 0;
     bool lends_next = false;  // a payload to be lent follows
@@ -96,7 +101,8 @@ class Outgoing {
   std::deque<Segment> queue_;
   uint64_t bytes_ = 0;
   std::vector<iovec> list_;
-  std::optional<SplicePipe> pipe_;
+  bool lend_ = false;
+  std::optional<SplicePipe> pipe_;  // since the first payload that is lent
 };
 
 }  // namespace baton::tcp

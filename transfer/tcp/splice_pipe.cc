@@ -27,8 +27,9 @@ std::optional<SplicePipe> SplicePipe::create() {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return std::nullopt;
   UniqueFd out(ends[0]), in(ends[1]);
-  ::fcntl(in.get(), F_SETPIPE_SZ, kPipeBytes);
-  if (::fcntl(in.get(), F_GETPIPE_SZ) < kLeastPipeBytes) return std::nullopt;
+  if (::fcntl(in.get(), F_SETPIPE_SZ, kPipeBytes) < 0 &&
+      ::fcntl(in.get(), F_SETPIPE_SZ, kLeastPipeBytes) < 0)
+    return std::nullopt;
   block_sigpipe();
   return SplicePipe(std::move(in), std::move(out));
 }
@@ -51,7 +52,9 @@ Result<bool> SplicePipe::flush(int socket, bool more) {
       bytes_ -= static_cast<uint64_t>(moved);
     } else if (moved < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
       return false;
-    } else if (moved == 0 || errno != EINTR) {
+    } else if (moved == 0) {
+      return Status(Code::kUnavailable, "tcp channel: splice moves nothing");
+    } else if (errno != EINTR) {
       return Status(Code::kUnavailable, Status::from_errno("tcp channel: splice", errno).message(),
                     errno);
     }

@@ -20,7 +20,8 @@ namespace baton::tcp {
 
 class SplicePipe {
  public:
-  // None where the system has no such pipe, or only a small one (pipe-user-pages-soft in proc(5)).
+  // None where the system has no such pipe, or only a small one: pipe-max-size and, for all pipes
+  // of a user, pipe-user-pages-soft (proc(5)).
   static std::optional<SplicePipe> create();
 
   // Lends memory behind what the pipe holds; fewer bytes than listed where it is full. Errors: the
@@ -32,7 +33,7 @@ class SplicePipe {
   // more.
   Result<bool> flush(int socket, bool more);
 
-  bool empty() const { return bytes_ == 0; }
+  uint64_t bytes() const { return bytes_; }
 
  private:
   SplicePipe(UniqueFd in, UniqueFd out) : in_(std::move(in)), out_(std::move(out)) {}

@@ -27,7 +27,7 @@ ChannelCore::ChannelCore(std::vector<Socket> lanes, const TcpConfig& config, Cha
       buffers_(config.staged_bytes, [this] { memory_is_back(); }) {
   for (Socket& socket : lanes) {
     lanes_.push_back(std::make_unique<Lane>(std::move(socket), events, buffers_));
-    if (config_.zero_copy) lanes_.back()->out.lend_by(SplicePipe::create());
+    lanes_.back()->out.lend(config_.zero_copy);
   }
 }
 
