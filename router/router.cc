@@ -10,15 +10,10 @@ namespace {
 // For answers that are written already to reach their clients.
 constexpr auto kFlushGrace = std::chrono::milliseconds(500);
 
-std::string transport_error_body(int status, const std::string& code, const std::string& message) {
-  return http::ApiError{status, message, "", code}.json();
-}
-
 http::ServerConfig server_config(const RouterConfig& config) {
   http::ServerConfig server;
   server.max_body_bytes = config.max_body_bytes;
   server.max_connections = config.max_connections;
-  server.error_body = transport_error_body;
   return server;
 }
 

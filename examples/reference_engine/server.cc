@@ -191,6 +191,7 @@ class ApiServer::Routes {
     const Result<uint64_t> id = engine_.submit(
         std::move(generation), make_answer(exchange, *model_.tokenizer, std::move(options)));
     if (!id.ok()) {
+      // The queue is full: the client is to come back later, as OpenAI says it.
       const bool full = id.status().code() == Code::kResourceExhausted;
       return exchange->respond_error(ApiError::of_status(full ? 429 : 503, id.status().message()));
     }
@@ -214,13 +215,9 @@ Result<std::unique_ptr<ApiServer>> ApiServer::listen(http::EventLoop& loop, ApiC
   std::unique_ptr<ApiServer> api(new ApiServer);
   const HostPort address = config.listen;
   api->routes_ = std::make_unique<Routes>(std::move(config), model, engine, metrics);
-  http::ServerConfig server;
-  server.error_body = [](int status, const std::string& code, const std::string& message) {
-    return ApiError{.status = status, .message = message, .code = code}.json();
-  };
   BATON_ASSIGN_OR_RETURN(
       api->server_,
-      http::Server::listen(loop, address, std::move(server),
+      http::Server::listen(loop, address, {},
                            [routes = api->routes_.get()](std::shared_ptr<http::Exchange> exchange) {
                              routes->handle(exchange);
                            }));

@@ -7,6 +7,7 @@
 #include <boost/beast/http/read.hpp>
 #include <boost/beast/http/string_body.hpp>
 
+#include "router/http/api_error.h"
 #include "transfer/base/log.h"
 
 namespace baton::http {
@@ -42,11 +43,9 @@ Connection::Rejection rejection_for(error_code error) {
   return {400, "invalid_http", "the request is not well-formed HTTP/1.1"};
 }
 
-std::string rejection_bytes(const ServerConfig& config, const Connection::Rejection& rejection) {
-  const std::string body =
-      config.error_body ? config.error_body(rejection.status, rejection.code, rejection.message)
-                        : std::string(rejection.message) + "\n";
-  const Headers headers = {{"Content-Type", config.error_body ? "application/json" : "text/plain"},
+std::string rejection_bytes(const Connection::Rejection& rejection) {
+  const std::string body = ApiError{rejection.status, rejection.message, "", rejection.code}.json();
+  const Headers headers = {{"Content-Type", "application/json"},
                            {"Content-Length", std::to_string(body.size())},
                            {"Connection", "close"}};
   return serialize_head(rejection.status, headers) + body;
@@ -140,7 +139,7 @@ asio::awaitable<bool> Connection::read_request(Request& request, Exchange::Optio
 }
 
 asio::awaitable<void> Connection::reject(Rejection rejection) {
-  const std::string bytes = rejection_bytes(server_->config, rejection);
+  const std::string bytes = rejection_bytes(rejection);
   error_code error;
   co_await asio::async_write(socket_, asio::buffer(bytes), into(error));
   // Closing with unread bytes would reset the connection and could take the answer with it.

@@ -8,6 +8,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/use_future.hpp>
 
+#include "router/http/api_error.h"
 #include "router/http/connection.h"
 #include "router/http/resolve.h"
 #include "transfer/base/log.h"
@@ -50,16 +51,13 @@ asio::awaitable<void> serve(SharedPtr shared, std::shared_ptr<Connection> connec
 }
 
 // Fits into the fresh socket's send buffer, so that nobody waits for the client.
-void turn_away(const ServerConfig& config, tcp::socket& socket) {
-  const std::string message = "too many connections";
-  const std::string body =
-      config.error_body ? config.error_body(503, "too_many_connections", message) : message + "\n";
-  const std::string bytes =
-      serialize_head(503, {{"Content-Type", config.error_body ? "application/json" : "text/plain"},
-                           {"Content-Length", std::to_string(body.size())},
-                           {"Retry-After", "1"},
-                           {"Connection", "close"}}) +
-      body;
+void turn_away(tcp::socket& socket) {
+  const std::string body = ApiError{503, "too many connections", "", "too_many_connections"}.json();
+  const std::string bytes = serialize_head(503, {{"Content-Type", "application/json"},
+                                                 {"Content-Length", std::to_string(body.size())},
+                                                 {"Retry-After", "1"},
+                                                 {"Connection", "close"}}) +
+                            body;
   (void)::send(socket.native_handle(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
   error_code ignored;
   socket.shutdown(tcp::socket::shutdown_send, ignored);
@@ -78,7 +76,7 @@ asio::awaitable<void> accept_all(SharedPtr shared, std::unique_ptr<Running> /*ru
       continue;
     }
     if (shared->connections.size() >= shared->config.max_connections) {
-      turn_away(shared->config, socket);
+      turn_away(socket);
       continue;
     }
     const auto connection = std::make_shared<Connection>(shared, std::move(socket));

@@ -1,8 +1,8 @@
 // HTTP/1.1 server: accepts, reads requests within bounds, hands each to a handler as an Exchange.
 //
 // Keep-alive, TCP_NODELAY, chunked answers. What breaks a bound is answered here: malformed 400,
-// header too large 431, body too large 413, too many connections 503. Those answers have the body
-// that Config::error_body makes. Thread-safe.
+// header too large 431, body too large 413, too many connections 503. Those answers are
+// ApiErrors. Thread-safe.
 #pragma once
 
 #include <functional>
@@ -24,9 +24,6 @@ struct ServerConfig {
   Duration idle_deadline = std::chrono::seconds(75);   // between requests of one connection
   Duration read_deadline = std::chrono::seconds(30);   // from a request's first byte to its last
   Duration write_deadline = std::chrono::seconds(30);  // for the client to take what is written
-  // The body of the answers that the server gives by itself; `code` is one word, for programs.
-  std::function<std::string(int status, const std::string& code, const std::string& message)>
-      error_body;
 };
 
 // Called on the loop's thread for each request; must not block it.

@@ -155,9 +155,6 @@ TEST_F(HttpServer, RejectsWhatBreaksABoundAndServesOn) {
   ServerConfig config;
   config.max_body_bytes = 1000;
   config.max_header_bytes = 2000;
-  config.error_body = [](int status, const std::string& code, const std::string&) {
-    return "{\"status\":" + std::to_string(status) + ",\"code\":\"" + code + "\"}";
-  };
   std::atomic<int> handled{0};
   start(
       [&](std::shared_ptr<Exchange> e) {
