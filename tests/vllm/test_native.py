@@ -1,5 +1,6 @@
 """The native module alone: no engine, and no vLLM."""
 
+import json
 import threading
 import time
 
@@ -148,6 +149,16 @@ def test_wrong_options_are_named():
         SmallNode(heartbeat_s=0.0)
     with pytest.raises(AttributeError):
         SmallNode(no_such_option=1)
+
+
+def test_what_is_live_can_be_looked_at():
+    node = SmallNode()
+    request = common()
+    session = baton.DecodeSession(node=node.node, flow="push", peer=[], **request)
+    (live,) = json.loads(node.node.debug())["handoffs"]
+    assert (live["id"], live["role"], live["claimed"]) == (request["handoff"], "receiver", True)
+    session.abort("enough")
+    assert session.wait_released(10) and json.loads(node.node.debug())["handoffs"] == []
 
 
 def test_keys_chain():

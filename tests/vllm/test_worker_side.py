@@ -1,61 +1,28 @@
 """The worker's side over real nodes, in the order in which vLLM's runner calls it: what the engine is
 told, when, and how often."""
 
-import time
 import uuid
 
 import pytest
 import torch
 
-from baton.vllm import config, layout
-from baton.vllm.orders import Accept, Close, Open, Orders, Progress
-from baton.vllm.worker_side import WorkerSide
-from nodes import DEADLINE_S, fingerprint
+from baton.vllm import layout
+from baton.vllm.orders import Accept, Close, Orders, Progress
+from nodes import fingerprint
+from ranks import Rank, opened
 
 LAYERS, BLOCKS, TOKENS, WORDS = 3, 40, 32, 64
 
 
-class Rank:
-    def __init__(self, fill, **options):
-        storage = torch.full((LAYERS, BLOCKS, WORDS), fill, dtype=torch.int64)
-        self.kv = {f"layers.{i}": storage[i] for i in range(LAYERS)}
-        self.side = WorkerSide(config.parse({"chunk_tokens": 64, "host_tier_mib": 1, **options}))
-        found = layout.detect(self.kv, dict.fromkeys(self.kv, "test"), TOKENS, BLOCKS)
-        self.side.open(found, fingerprint(), self.kv)
-        self.told = {"sent": [], "received": [], "bad": set(), "offered": {}, "failed": {},
-                     "reports": {}}
+def detect(kv):
+    return layout.detect(kv, dict.fromkeys(kv, layout.Packing("test", opaque=True)),
+                         block_tokens=TOKENS, heads=1, blocks=BLOCKS)
 
-    @property
-    def address(self):
-        return self.side.node.address
 
-    def step(self, orders=None, layers=True):
-        """A step as the runner makes it; what the engine is told is remembered."""
-        orders = orders or Orders()
-        self.side.handle_preemptions(orders)
-        self.side.begin_step(orders)
-        for name in self.kv if layers else ():
-            self.side.layer_ready(name)
-        self.side.accept_loads(orders)
-        self.side.end_step()
-        results = self.side.take_results()
-        self.told["sent"] += results.sent
-        self.told["received"] += results.received
-        self.told["bad"] |= self.side.take_bad_blocks()
-        news = self.side.take_news()
-        if news is not None:
-            for name in ("offered", "failed", "reports"):
-                self.told[name].update(getattr(news.by_rank[0], name))
-
-    def until(self, condition):
-        """Empty steps, as vLLM makes them while something is awaited."""
-        end = time.monotonic() + DEADLINE_S
-        while not condition(self.told):
-            assert time.monotonic() < end, self.told
-            self.side.node.wait_notice(0.02)
-            self.step()
-        for _ in range(3):  # whatever is said twice is said soon after
-            self.step()
+def make_rank(fill, identity=None, **options):
+    storage = torch.full((LAYERS, BLOCKS, WORDS), fill, dtype=torch.int64)
+    kv = {f"layers.{i}": storage[i] for i in range(LAYERS)}
+    return Rank(kv, detect(kv), identity, host_tier_mib=1, **options)
 
 
 @pytest.fixture
@@ -63,18 +30,13 @@ def ranks():
     made = []
 
     def make(fill=0, **options):
-        made.append(Rank(fill, **options))
+        made.append(make_rank(fill, **options))
         return made[-1]
 
     yield make
     for rank in made:
         rank.side.close()
         assert rank.side.node.closed
-
-
-def opened(request_id, role, handoff, peer=(), tokens=100, flow="push", budget_s=20.0):
-    return Open(request_id, role, handoff, 1, flow, list(peer), budget_s, list(range(tokens)), "",
-                "")
 
 
 def both(ranks):
@@ -261,24 +223,12 @@ def test_what_breaks_in_a_hook_costs_that_request_alone(ranks):
 
 
 def test_a_fingerprint_that_differs_is_refused(ranks):
-    p, d = ranks(fill=7), ranks()
-    other = WorkerSide(config.parse({"chunk_tokens": 64, "host_tier_mib": 1}))
-    found = layout.detect(d.kv, dict.fromkeys(d.kv, "test"), TOKENS, BLOCKS)
-    other.open(found, fingerprint("another model"), d.kv)
-    try:
-        handoff = str(uuid.uuid4())
-        p.step(Orders(opens=[opened("p", "prefill", handoff)]))
-        compute(p)
-        other.begin_step(Orders(opens=[opened("d", "decode", handoff, [p.address], flow="fetch")]))
-        end, news = time.monotonic() + DEADLINE_S, None
-        while news is None and time.monotonic() < end:
-            other.node.wait_notice(0.05)
-            other.take_results()
-            news = other.take_news()
-        why = news.by_rank[0].failed["d"]
-        assert "another model" in why and "'test'" in why, why
-    finally:
-        other.close()
+    p, d, handoff = ranks(fill=7), ranks(identity=fingerprint("another model")), str(uuid.uuid4())
+    p.step(Orders(opens=[opened("p", "prefill", handoff)]))
+    compute(p)
+    d.step(Orders(opens=[opened("d", "decode", handoff, [p.address], flow="fetch")]))
+    d.until(lambda told: "d" in told["failed"])
+    assert "another model" in d.told["failed"]["d"] and "'test'" in d.told["failed"]["d"]
 
 
 def test_closing_ends_what_is_live(ranks):

@@ -7,10 +7,13 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <nlohmann/json.hpp>
+
 #include "connectors/python/native/sessions.h"
 #include "kernels/isa.h"
 #include "transfer/base/env.h"
 #include "transfer/base/log.h"
+#include "transfer/node_impl.h"
 #include "transfer/ucx/ucx_endpoint.h"
 #ifdef BATON_CUDA
 #include "kernels/cuda.h"
@@ -209,6 +212,12 @@ void bind_node(py::module_& module) {
       .def(
           "metrics", [](NodeHandle& h) { return h.node().metrics().text(); }, "Prometheus text.",
           Unlocked())
+      .def(
+          "debug",
+          [](NodeHandle& h) {
+            return value_or_throw(h.node().impl().debug_handoffs(std::chrono::seconds(5))).dump();
+          },
+          "JSON: live handoffs, peers, slots, the host tier.", Unlocked())
       .def(
           "take_notices", [](NodeHandle& h) { return h.notices()->take(); },
           "Tags of sessions that have changed or were released since the last call.")

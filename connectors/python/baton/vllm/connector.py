@@ -18,6 +18,7 @@ from baton.vllm import config, fingerprint, layout
 from baton.vllm.guard import logger
 from baton.vllm.orders import NodeAddress, Orders
 from baton.vllm.scheduler_side import SchedulerSide
+from baton.vllm.stats import BatonPromMetrics, BatonStats
 from baton.vllm.worker_side import WorkerSide
 
 # Those that the tests were run with.
@@ -89,13 +90,13 @@ class BatonConnector(base.KVConnectorBase_V1, base.SupportsHMA):
     def register_kv_caches(self, kv_caches):
         spec = self._kv_cache_config.kv_cache_groups[0].kv_cache_spec
         layers = get_layers_from_vllm_config(self._vllm_config, Attention, list(kv_caches))
-        packing = {name: layout.cpu_packing(layer, vllm.__version__, spec)
+        packing = {name: layout.packing_of(layer, vllm.__version__, spec)
                    for name, layer in layers.items()}
-        detected = layout.detect(kv_caches, packing, spec.block_size,
-                                 self._kv_cache_config.num_blocks)
+        detected = layout.detect(kv_caches, packing, block_tokens=spec.block_size,
+                                 heads=spec.num_kv_heads, blocks=self._kv_cache_config.num_blocks)
         identity = fingerprint.of(self._worker.options.model, self._vllm_config.model_config,
                                   self._vllm_config.parallel_config, detected.dtype,
-                                  detected.opaque)
+                                  detected.packing)
         self._worker.open(detected, identity, kv_caches)
         # An engine that is not shut down still leaves the node's thread when Python ends.
         atexit.register(self._worker.close)
@@ -136,6 +137,9 @@ class BatonConnector(base.KVConnectorBase_V1, base.SupportsHMA):
     def get_block_ids_with_load_errors(self):
         return self._worker.take_bad_blocks()
 
+    def get_kv_connector_stats(self):
+        return self._worker.take_stats() if self._worker is not None else None
+
     def build_connector_worker_meta(self):
         return self._worker.take_news()
 
@@ -169,6 +173,14 @@ class BatonConnector(base.KVConnectorBase_V1, base.SupportsHMA):
 
     def request_finished_all_groups(self, request, block_ids):
         return self._scheduler.request_finished(request, block_ids)
+
+    @classmethod
+    def build_kv_connector_stats(cls, data=None):
+        return BatonStats(data)
+
+    @classmethod
+    def build_prom_metrics(cls, vllm_config, metric_types, labelnames, per_engine_labelvalues):
+        return BatonPromMetrics(vllm_config, metric_types, labelnames, per_engine_labelvalues)
 
     @classmethod
     def requires_piecewise_for_cudagraph(cls, extra_config):

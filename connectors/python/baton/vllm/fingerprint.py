@@ -48,14 +48,14 @@ def rope_of(hf_config):
     return json.dumps(found, sort_keys=True, default=str, separators=(",", ":"))
 
 
-def of(given_model, model_config, parallel_config, kv_dtype, opaque):
+def of(given_model, model_config, parallel_config, kv_dtype, packing):
     fingerprint = Fingerprint()
     fingerprint.model = model_name(given_model, model_config)
     fingerprint.dtype = kv_dtype
     fingerprint.layers = model_config.get_num_layers(parallel_config)
-    fingerprint.planes = 1 if model_config.use_mla else 2
+    fingerprint.planes = 1  # keys and values of a token are one run: see layout.py
     fingerprint.kv_heads = model_config.get_total_num_kv_heads()
     fingerprint.head_dim = model_config.get_head_size()
     fingerprint.rope = rope_of(model_config.hf_text_config)
-    fingerprint.opaque_layout = opaque
+    fingerprint.opaque_layout = packing
     return fingerprint

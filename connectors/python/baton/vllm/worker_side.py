@@ -17,6 +17,7 @@ import itertools
 import baton
 from baton.vllm.guard import hook, logger
 from baton.vllm.orders import News, RankNews
+from baton.vllm.stats import BatonStats
 
 # A fence waits for a copy of one segment at most. Longer means that the node's thread is stuck.
 FENCE_S = 10.0
@@ -55,6 +56,8 @@ class WorkerSide:
         self.rank = rank
         self.errors = 0
         self.node = None
+        self.detected = self.fingerprint = None
+        self.chunk_tokens = 0
         self._block_tokens = 0
         self._layers = {}  # name: index
         self._memory = None  # the tensors: they outlive the node
@@ -68,6 +71,8 @@ class WorkerSide:
         self._news = RankNews()
         self._results = Results()
         self._bad_blocks = set()
+        self._stats = BatonStats()
+        self._errors_told = 0
 
     # --- start and stop: these may raise, nothing runs yet
 
@@ -81,7 +86,8 @@ class WorkerSide:
         config.channel = options.channel
         config.transient = options.mode == "transient"
         config.fingerprint = fingerprint
-        config.chunk_tokens = options.chunk_tokens or _chunk_tokens(detected.layout.block_tokens)
+        self.chunk_tokens = options.chunk_tokens or _chunk_tokens(detected.layout.block_tokens)
+        config.chunk_tokens = self.chunk_tokens
         config.retained_bytes = options.host_tier_mib * MIB
         config.transit_bytes = options.transit_mib * MIB
         config.window_bytes = options.window_mib * MIB
@@ -93,13 +99,13 @@ class WorkerSide:
         config.set_tls(options.tls_cert, options.tls_key, options.tls_ca)
         config.insecure = options.insecure
         config.set_memory(detected.bases, detected.blocks, detected.layout)
-        self._memory = tensors
+        self.detected, self.fingerprint, self._memory = detected, fingerprint, tensors
         self._block_tokens = detected.layout.block_tokens
         self._layers = {name: index for index, name in enumerate(detected.layers)}
         self.node = baton.Node(config)
         logger.info("baton: node %s, %d layers, %d blocks of %d tokens, chunks of %d, %s",
                     self.node.advertised, len(detected.bases), detected.blocks, self._block_tokens,
-                    config.chunk_tokens, detected.opaque or "strided")
+                    config.chunk_tokens, detected.packing)
 
     @hook()
     def close(self):
@@ -161,7 +167,7 @@ class WorkerSide:
         if load is not None and load.session is not None:
             self._abort(load, why)
         if send is None and load is None:
-            self._news.failed[request_id] = why
+            self._failed(request_id, why)
 
     def _open(self, order):
         tag = next(self._tags)
@@ -178,7 +184,7 @@ class WorkerSide:
             logger.warning("request %s, handoff %s/%d: %s", order.request_id, order.handoff,
                            order.attempt, error)
             if order.role == "decode":
-                self._news.failed[order.request_id] = str(error)
+                self._failed(order.request_id, str(error))
                 return
         self._by_tag[tag] = record
         (self._sends if order.role == "prefill" else self._loads)[order.request_id] = record
@@ -269,6 +275,15 @@ class WorkerSide:
         news, self._news = self._news, RankNews()
         return News({self.rank: news})
 
+    @hook()
+    def take_stats(self):
+        self._stats.data["errors"] += self.errors - self._errors_told
+        self._errors_told = self.errors
+        if self._stats.is_empty():
+            return None
+        stats, self._stats = self._stats, BatonStats()
+        return stats
+
     def _look_at_send(self, send):
         # Released before the engine's request has ended: it is reported when that has.
         if send.session.released and (send.reporting or send.aborted):
@@ -278,6 +293,7 @@ class WorkerSide:
         """Nothing reads its blocks."""
         if send.reporting:
             self._results.sent.add(send.request_id)
+            self._stats.data["sends"] += 1
         self._drop(self._sends, send)
 
     def _look_at_load(self, load):
@@ -297,15 +313,24 @@ class WorkerSide:
             self._news.offered[load.request_id] = tokens
         elif state in ("loaded", "failed"):
             if load.accept is not None:
-                self._news.reports[load.request_id] = load.session.report()
-                self._received(load.accept, tokens, why)
+                report = load.session.report()
+                self._news.reports[load.request_id] = report
+                self._stats.data["bytes_received"] += report["bytes"]
+                if self._received(load.accept, tokens, why):
+                    self._stats.data["load_seconds"].append(report["seconds"])
             else:
-                self._news.failed[load.request_id] = why
+                self._failed(load.request_id, why)
             load.session.done()
             self._drop(self._loads, load)
 
+    def _failed(self, request_id, why):
+        """Before any blocks were given for it."""
+        self._news.failed[request_id] = why
+        self._stats.data["loads_failed"] += 1
+
     def _received(self, accept, tokens, why):
-        """`tokens` leading tokens are in its blocks; what is missing was to be loaded."""
+        """`tokens` leading tokens are in its blocks; whether these are all that was to be
+        loaded."""
         valid = max(tokens, accept.held_tokens)
         if valid < accept.tokens:
             self._bad_blocks.update(accept.blocks[valid // self._block_tokens:
@@ -313,6 +338,8 @@ class WorkerSide:
             logger.warning("request %s: %d of %d tokens were loaded: %s", accept.request_id, valid,
                            accept.tokens, why)
         self._results.received.add(accept.request_id)
+        self._stats.data["loads" if valid >= accept.tokens else "loads_failed"] += 1
+        return valid >= accept.tokens
 
     def _drop(self, records, record):
         del records[record.request_id]
