@@ -1,0 +1,52 @@
+"""Tests of the Python package, in a venv with vLLM: run.sh makes it. The engines start once and
+serve all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from engines import Engine, Pair
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def model_folder(dtype="float32"):
+    return os.environ.get("BATON_VLLM_MODELS", str(ROOT / "build-vllm")) + f"/smollm2-{dtype}"
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory):
+    """Starts an engine; all end with the session, and must end well."""
+    logs = tmp_path_factory.mktemp("engines")
+    started = []
+
+    def make(name, role=None, core=None, **setup):
+        engine = Engine(name, {"model": model_folder(), "role": role, **setup},
+                        logs / f"{name}.log", core)
+        started.append(engine)
+        return engine
+
+    yield make
+    codes = {engine.name: engine.end() for engine in started}
+    assert set(codes.values()) <= {0}, codes
+
+
+# The channel, vLLM's block size, and how many tokens it computes in a step: prefill in one step, or
+# in chunks of 256.
+PAIRS = {"local": ("local", 128, 2048), "tcp": ("tcp", 32, 256)}
+
+
+@pytest.fixture(scope="session", params=PAIRS)
+def pair(request, start):
+    """A prefiller and a decoder. The tests of one pair run one after the other, and its engines end
+    before the next two start."""
+    channel, block_tokens, step_tokens = PAIRS[request.param]
+    setup = {"extra": {"channel": channel},
+             "arguments": {"block_size": block_tokens, "max_num_batched_tokens": step_tokens}}
+    prefiller = start(f"prefiller-{channel}", "kv_producer", 0, **setup)
+    decoder = start(f"decoder-{channel}", "kv_consumer", 1, **setup)
+    two = Pair(prefiller.wait_ready(), decoder.wait_ready())
+    two.channel, two.block_tokens = channel, block_tokens
+    yield two
+    assert [engine.end() for engine in (prefiller, decoder)] == [0, 0]

@@ -1,0 +1,199 @@
+"""One vLLM engine in this process, driven over stdin and stdout: a JSON object a line each way.
+
+    engine_process.py {"model": …, "role": "kv_producer", "extra": {…}, "arguments": {…}}
+
+The engine runs in the process (VLLM_ENABLE_V1_MULTIPROCESSING=0), so that its own counters, block
+pool and connector can be looked at. Lines on stdout that are no answers do not begin with '@'.
+"""
+
+import json
+import os
+import sys
+import traceback
+
+os.environ.update(VLLM_ENABLE_V1_MULTIPROCESSING="0", HF_HUB_OFFLINE="1",
+                  VLLM_NO_USAGE_STATS="1", VLLM_CPU_KVCACHE_SPACE="1")
+# Threads that wait for each other sleep: with more of them than free cores the spinning of one keeps
+# the others from computing.
+os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="0", KMP_BLOCKTIME="0")
+
+
+def start(setup):
+    from vllm import LLM
+
+    arguments = dict(
+        model=setup["model"], dtype="float32", max_model_len=2048, max_num_seqs=8,
+        enforce_eager=True, gpu_memory_utilization=0.4, disable_log_stats=False)
+    arguments.update(setup.get("arguments", {}))
+    if setup.get("role"):
+        arguments["kv_transfer_config"] = {
+            "kv_connector": "BatonConnector",
+            "kv_connector_module_path": "baton.vllm",
+            "kv_role": setup["role"],
+            "kv_load_failure_policy": setup.get("policy", "recompute"),
+            "kv_connector_extra_config": setup.get("extra", {}),
+        }
+    return LLM(**arguments)
+
+
+class Engine:
+    def __init__(self, setup):
+        self.llm = start(setup)
+        self.core = self.llm.llm_engine.engine_core.engine_core
+        self.scheduler = self.core.scheduler
+        self.submitted = 1_000_000
+        self.scheduled = {}  # request id: tokens that the scheduler scheduled of its prompt
+        schedule = self.scheduler.schedule
+
+        def counted(*arguments):
+            output = schedule(*arguments)
+            self._count(output)
+            return output
+
+        self.scheduler.schedule = counted
+
+    def _count(self, output):
+        cached = output.scheduled_cached_reqs
+        before = {new.req_id: new.num_computed_tokens for new in output.scheduled_new_reqs}
+        before.update(zip(cached.req_ids, cached.num_computed_tokens))
+        for request_id, computed in before.items():
+            request = self.scheduler.requests[request_id]
+            tokens = output.num_scheduled_tokens[request_id]
+            prompt = max(0, min(request.num_prompt_tokens, computed + tokens) - computed)
+            self.scheduled[request_id] = self.scheduled.get(request_id, 0) + prompt
+
+    def _sampling(self, request):
+        from vllm import SamplingParams
+
+        params = request.get("params")
+        return SamplingParams(temperature=0, max_tokens=request.get("max_tokens", 24),
+                              ignore_eos=True,
+                              extra_args={"kv_transfer_params": params} if params else None)
+
+    # --- commands
+
+    def generate(self, requests):
+        """Answers in order: tokens, finish_reason, kv_transfer_params, and how many tokens of the
+        prompt the scheduler let this engine compute."""
+        prompts, samplings = [], []
+        for request in requests:
+            prompt = {"prompt_token_ids": request["prompt"]}
+            if request.get("salt"):
+                prompt["cache_salt"] = request["salt"]
+            prompts.append(prompt)
+            samplings.append(self._sampling(request))
+        self.scheduled.clear()
+        outputs = self.llm.generate(prompts, samplings, use_tqdm=False)
+        by_output = sorted(self.scheduled)  # ids count up, so they sort as the prompts do
+        by_output.sort(key=lambda request_id: int(request_id.split("-")[0]))
+        return [{"tokens": list(output.outputs[0].token_ids),
+                 "finish_reason": output.outputs[0].finish_reason,
+                 "params": output.kv_transfer_params,
+                 "computed": self.scheduled[request_id]}
+                for output, request_id in zip(outputs, by_output)]
+
+    def submit(self, requests):
+        """As generate(), but returns at once: the requests' ids, for steps() and abort()."""
+        ids = []
+        for request in requests:
+            self.submitted += 1
+            ids.append(str(self.submitted))
+            prompt = {"prompt_token_ids": request["prompt"], "cache_salt": request["salt"]}
+            self.llm.llm_engine.add_request(ids[-1], prompt, self._sampling(request))
+        return ids
+
+    def steps(self, most):
+        """At most so many steps of the engine; ids and tokens of what has ended meanwhile."""
+        ended = {}
+        for _ in range(most):
+            if not self.llm.llm_engine.has_unfinished_requests():
+                if not self.scheduler.has_requests():
+                    break
+                self.core.step_fn()  # of what has ended, blocks are still held for a handoff
+                continue
+            for output in self.llm.llm_engine.step():
+                if output.finished:
+                    ended[output.request_id] = list(output.outputs[0].token_ids)
+        return ended
+
+    def abort(self, ids):
+        self.llm.llm_engine.abort_request(ids)
+
+    def step_until_idle(self):
+        """A finished request's last words reach the worker in a step of their own."""
+        while self.scheduler.has_requests():
+            self.core.step_fn()
+        return True
+
+    def state(self):
+        pool = self.scheduler.kv_cache_manager.block_pool
+        worker = self.worker()
+        return {"free_blocks": pool.get_num_free_blocks(), "blocks": pool.num_gpu_blocks,
+                "requests": len(self.scheduler.requests),
+                "sessions": len(worker._sends) + len(worker._loads) if worker else 0,
+                "errors": (worker.errors + self.scheduler.connector._scheduler.errors
+                           if worker else 0)}
+
+    def worker(self):
+        from vllm.distributed.kv_transfer import get_kv_transfer_group, has_kv_transfer_group
+
+        return get_kv_transfer_group()._worker if has_kv_transfer_group() else None
+
+    def kv(self):
+        """What another node must say to be taken for one of an engine like this."""
+        worker = self.worker()
+        return {
+            "fingerprint": {name: getattr(worker.fingerprint, name) for name in (
+                "model", "dtype", "layers", "planes", "kv_heads", "head_dim", "rope",
+                "opaque_layout")},
+            "layout": {name: getattr(worker.detected.layout, name) for name in (
+                "block_tokens", "opaque_block_bytes", "block_stride")},
+            "layers": len(worker.detected.layers),
+            "chunk_tokens": worker.chunk_tokens,
+        }
+
+    def node(self):
+        node = self.worker().node
+        return {"address": node.advertised, "http": node.http_address}
+
+    def metrics(self):
+        """The node's metrics, as Prometheus text."""
+        return self.worker().node.metrics()
+
+    def counters(self):
+        """vLLM's own: name, labels' values and value of its counters for prompts' tokens."""
+        return [[metric.name, sorted(metric.labels.values()), metric.value]
+                for metric in self.llm.get_metrics()
+                if metric.name.startswith("vllm:prompt_tokens") and hasattr(metric, "value")]
+
+
+def main():
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what the engine prints goes to the log
+
+    def answer(value):
+        answers.write("@" + json.dumps(value) + "\n")
+
+    try:
+        engine = Engine(json.loads(sys.argv[1]))
+        answer({"ready": True})
+    except Exception as error:
+        traceback.print_exc()
+        answer({"error": f"{type(error).__name__}: {error}"})
+        return 1
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            answer({"value": getattr(engine, command["do"])(*command.get("with", []))})
+        except Exception as error:
+            traceback.print_exc()
+            answer({"error": f"{type(error).__name__}: {error}"})
+    # As vLLM's own shutdown does; then nothing of the engine is left that Python would destroy.
+    engine.llm.llm_engine.engine_core.shutdown()
+    answer({"value": "ended"})
+    answers.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

