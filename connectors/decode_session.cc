@@ -16,8 +16,7 @@ Result<std::unique_ptr<DecodeSession>> DecodeSession::create(Node& node, DecodeR
                   "the prompt has " + std::to_string(request.tokens.size()) +
                       " tokens: expected 1 to " +
                       std::to_string(uint64_t{protocol::kMaxChunks} * config.chunk_tokens));
-  const bool fetch = request.flow == protocol::Flow::kFetch;
-  if (request.peer.size() > 1 || (fetch && request.peer.empty()))
+  if (request.peer.size() > 1)
     return Status(Code::kInvalidArgument, "the peer has " + std::to_string(request.peer.size()) +
                                               " ranks: expected 1, as this node");
   ReceiveRequest receive{

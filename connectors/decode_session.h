@@ -39,7 +39,9 @@ class ReceiveFeed;
 struct DecodeRequest {
   HandoffAttempt handoff;
   protocol::Flow flow = protocol::Flow::kPush;
-  std::vector<HostPort> peer;  // fetch: the holder's node; push: not dialled, the sender comes
+  // fetch: the holder's node; empty: this node's own host tier, and nobody else is asked. push: not
+  // dialled, the sender comes.
+  std::vector<HostPort> peer;
   Duration budget = std::chrono::seconds(30);
   std::vector<uint32_t> tokens;  // the whole prompt, from the decoder's own tokenizer
   std::string salt;

@@ -27,7 +27,8 @@ Result<std::unique_ptr<PrefillSession>> PrefillSession::create(Node& node, Prefi
                    .tokens = static_cast<uint32_t>(request.tokens.size()),
                    .keys = key_chain(root_key(config.fingerprint, request.adapter, request.salt),
                                      request.tokens, config.chunk_tokens),
-                   .with_peer = !request.peer.empty()};
+                   .with_peer = !request.peer.empty(),
+                   .lease = request.lease.value_or(config.lease)};
   const HandoffRole role = send.with_peer ? HandoffRole::kSender : HandoffRole::kHolder;
   auto feed = std::make_shared<SendFeed>(
       static_cast<uint32_t>(config.kv.layer_base.size()),

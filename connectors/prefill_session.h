@@ -22,6 +22,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -40,6 +41,9 @@ struct PrefillRequest {
   std::vector<HostPort> peer;  // the decoder's node; empty: nobody yet (two-step flow): the
                                // chunks are only retained, for a FETCH
   Duration budget = std::chrono::seconds(30);
+  // Without a peer: how long the chunks are held for a FETCH, from when they are whole. Unset: as
+  // the node's option says. Zero: not at all, they are kept as long as the host tier has room.
+  std::optional<Duration> lease;
   std::vector<uint32_t> tokens;  // the whole prompt
   std::string salt;
   std::string adapter;

@@ -337,6 +337,8 @@ Status Node::Impl::start_receiving(ReceiveRequest request, std::vector<HostPort>
                  on_released = std::move(on_released)]() mutable {
         const HandoffAttempt handoff = request.handoff;
         const bool fetch = request.flow == protocol::Flow::kFetch;
+        const bool own = fetch && peer.empty();
+        const std::vector<ChunkKey> keys = own ? request.keys : std::vector<ChunkKey>();
         const auto found = receivings_.find(handoff);
         std::shared_ptr<Receiving> receiving;
         if (found == receivings_.end()) {
@@ -351,6 +353,7 @@ Status Node::Impl::start_receiving(ReceiveRequest request, std::vector<HostPort>
           receiving->fail(Status(Code::kUnavailable, "the sender failed before it spoke"));
         if (stopping_)
           return receiving->shutdown(Status(Code::kUnavailable, "the node is shutting down"));
+        if (own) return receiving->offer_held(held(keys));
         if (!fetch) return;
         connect(peer.front(), [receiving](Result<std::shared_ptr<PeerLink>> link) {
           receiving->connected(std::move(link));

@@ -48,6 +48,30 @@ void Receiving::connected(Result<std::shared_ptr<PeerLink>> link) {
   outbox_.clear();
 }
 
+void Receiving::offer_held(std::vector<HostTier::Pin> chunks) {
+  if (end_) return;
+  own_ = true;
+  transport_ = "host";
+  outbox_.clear();
+  pins_ = std::move(chunks);
+  Effects effects;
+  if (pins_.empty()) {
+    machine_.on_message(now(), protocol::Miss{machine_.handoff()}, effects);
+  } else {
+    protocol::Offer offer{.handoff = machine_.handoff(),
+                          .chunk_tokens = core_.config.chunk_tokens,
+                          .retained = true,
+                          .groups = {core_.group()}};
+    for (const HostTier::Pin& pin : pins_) {
+      offer.tokens += pin.chunk().tokens;
+      offer.keys.push_back(pin.chunk().id.key);
+    }
+    machine_.on_message(now(), std::move(offer), effects);
+  }
+  apply(std::move(effects));
+  on_feed();
+}
+
 void Receiving::on_feed() {
   if (!feed_ || gone_) return;
   const ReceiveFeed::Update update = feed_->drain();
@@ -115,7 +139,7 @@ void Receiving::apply(Effects effects) {
   for (protocol::Message& message : effects.messages) {
     if (link_) {
       link_->send(message);
-    } else {
+    } else if (!own_) {
       outbox_.push_back(std::move(message));
     }
   }
@@ -146,8 +170,10 @@ void Receiving::ended(End end, const Status& why) {
               machine_.handoff().to_string(), machine_.verified_bytes(), transport_,
               to_ms(ended_at_ - created_at_));
   else
-    log::warn("handoff ended on the receiver's side handoff={} end={} why=\"{}\"",
-              machine_.handoff().to_string(), protocol::end_name(end), why.message());
+    // That the host tier has nothing of a prompt is no trouble.
+    log::log(own_ && end == End::kRefused ? log::level::debug : log::level::warn,
+             "handoff ended on the receiver's side handoff={} end={} why=\"{}\"",
+             machine_.handoff().to_string(), protocol::end_name(end), why.message());
 }
 
 // Leading tokens whose KV is verified in the engine's blocks in all layers.

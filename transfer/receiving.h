@@ -42,6 +42,8 @@ class Receiving : public std::enable_shared_from_this<Receiving> {
              std::function<void()> on_released);
   // FETCH: the holder is connected, or cannot be.
   void connected(Result<std::shared_ptr<PeerLink>> link);
+  // FETCH of this node's own host tier: its leading chunks of the prompt, pinned, are the offer.
+  void offer_held(std::vector<HostTier::Pin> chunks);
   void on_feed();
   void on_message(const std::shared_ptr<PeerLink>& link, const protocol::Message& message);
   // As ChannelEvents has them.
@@ -112,6 +114,7 @@ class Receiving : public std::enable_shared_from_this<Receiving> {
   std::unordered_map<uint32_t, Retain> retains_;       // by chunk
   std::unordered_map<uint32_t, TimePoint> placed_at_;  // by segment; for the timeline alone
 
+  bool own_ = false;           // FETCH of this node's own host tier: there is no peer
   bool session_over_ = false;  // done or aborted: the engine polls no more
   bool settled_ = false;       // kLoaded or kFailed was told
   bool gone_ = false;

@@ -96,6 +96,8 @@ void Receiving::accept() {
     feed_->layer_complete(l);
   }
   apply(std::move(effects));
+  if (own_ && !end_)
+    fail(Status(Code::kChecksum, "a chunk of the host tier does not verify, and nobody sends it"));
 }
 
 KvSegment Receiving::target(const protocol::SegmentId& id) const {

@@ -204,9 +204,9 @@ void Sending::settle() {
   if (on_released_) return;
   if (!machine_ && !end_) {
     // Two-step flow: the chunks are in the tier; the lease keeps them there.
-    if (!lease_until_) lease_until_ = now() + core_.config.lease;
+    if (!lease_until_) lease_until_ = now() + request_.lease;
     arm_timer();
-    if (fetched_) {
+    if (fetched_ || request_.lease == Duration::zero()) {
       ended(End::kCommitted, {});
     } else if (now() >= *lease_until_) {
       ended(End::kExpired, Status(Code::kDeadlineExceeded, "the lease of the held chunks is over"));

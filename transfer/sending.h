@@ -24,6 +24,7 @@ struct SendRequest {
   uint32_t tokens = 0;
   std::vector<ChunkKey> keys;  // of all chunks
   bool with_peer = true;       // false: two-step flow, chunks are only retained
+  Duration lease{};            // without a peer: how long they are held for a FETCH
 };
 
 class Sending : public std::enable_shared_from_this<Sending> {

@@ -242,6 +242,54 @@ TEST_P(Session, FetchHitsHitsInPartAndMisses) {
   EXPECT_EQ(miss.session->poll().why.code(), Code::kNotFound);
 }
 
+// An engine that loads its own earlier prompts back.
+TEST_P(Session, OwnHostTierIsAskedLikeAHolderAndNobodyElse) {
+  start();
+  {
+    auto p = prefiller();
+    ASSERT_TRUE(p.create(handoff(), {}, 150, 4, std::chrono::seconds(30), Duration::zero()).ok());
+    p.compute();
+    EXPECT_TRUE(p.wait_released());
+    // Kept, and not held: the tier may let go of it.
+    EXPECT_TRUE(p.released.until([&] { return p.session->report().end == End::kCommitted; }));
+  }
+  EXPECT_EQ(metric(*a_node, R"(baton_tier_chunks{tier="host"})"), 3);
+  Decoder whole(*a_node, *a_kv);
+  ASSERT_TRUE(whole.create(handoff(), Flow::kFetch, {}, 150, 4).ok());
+  ASSERT_TRUE(whole.load()) << whole.session->poll().why.to_string();
+  EXPECT_EQ(whole.wrong(150), 0u);
+  const HandoffReport report = whole.session->report();
+  EXPECT_EQ(report.end, End::kCommitted);
+  EXPECT_EQ(report.transport, "host");
+  EXPECT_EQ(report.bytes, 0u);
+  EXPECT_EQ(report.held_tokens, 150u);
+  EXPECT_TRUE(whole.finish());
+
+  Decoder part(*a_node, *a_kv);  // a longer prompt, of which the engine has some tokens itself
+  ASSERT_TRUE(part.create(handoff(), Flow::kFetch, {}, 400, 4).ok());
+  ASSERT_TRUE(part.wait(State::kOffered));
+  EXPECT_EQ(part.session->poll().tokens, 128u);
+  part.blocks = a_kv->allocate(400);
+  a_kv->fill(0, part.blocks, 0, 32, 77);
+  part.accept(32);
+  ASSERT_TRUE(part.wait(State::kLoaded));
+  EXPECT_EQ(a_kv->wrong(part.blocks, 32, 128, 4), 0u);
+  EXPECT_TRUE(part.finish());
+
+  Decoder miss(*a_node, *a_kv);
+  ASSERT_TRUE(miss.create(handoff(), Flow::kFetch, {}, 100, 77).ok());
+  ASSERT_TRUE(miss.wait_over());
+  EXPECT_EQ(miss.session->poll().state, State::kFailed);
+  EXPECT_EQ(miss.session->poll().why.code(), Code::kNotFound);
+  EXPECT_TRUE(miss.finish());
+
+  Decoder aborted(*a_node, *a_kv);
+  ASSERT_TRUE(aborted.create(handoff(), Flow::kFetch, {}, 150, 4).ok());
+  ASSERT_TRUE(aborted.wait(State::kOffered));
+  aborted.session->abort("the client has left");
+  EXPECT_TRUE(aborted.released.until([&] { return aborted.released.seen() == 1; }));
+}
+
 TEST_P(Session, AFetchThatIsNotServedIsToldWhy) {
   tune_a = [](NodeConfig& c) { c.max_handoffs = 2; };
   start();

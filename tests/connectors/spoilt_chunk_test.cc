@@ -90,6 +90,31 @@ TEST_F(SpoiltChunk, ThatNobodyHoldsElsewhereFailsOneHandoffAndIsNotFoundByTheNex
   EXPECT_EQ(failures_in_tier(), 1);
 }
 
+TEST_F(SpoiltChunk, OfTheEnginesOwnIsComputedFromThereOn) {
+  start_remembering();
+  auto p = prefiller();
+  ASSERT_TRUE(
+      p.create(handoff(), {}, 3 * kChunk, 1, std::chrono::seconds(30), Duration::zero()).ok());
+  p.compute();
+  ASSERT_TRUE(p.wait_released());
+  ASSERT_EQ(chunks_in_tier(), 3);
+  *payloads->at(1) ^= std::byte{1};  // the second chunk's first layer
+
+  Decoder d(*a_node, *a_kv);
+  ASSERT_TRUE(d.create(handoff(), Flow::kFetch, {}, 3 * kChunk, 1).ok());
+  ASSERT_TRUE(d.wait(State::kOffered));
+  EXPECT_EQ(d.session->poll().tokens, 3 * kChunk);
+  d.accept();
+  ASSERT_TRUE(d.wait_over());
+  EXPECT_EQ(d.session->poll().state, State::kLoaded);
+  EXPECT_EQ(d.session->poll().tokens, kChunk);
+  EXPECT_EQ(d.session->report().why.code(), Code::kChecksum);
+  EXPECT_EQ(d.wrong(kChunk), 0u);
+  EXPECT_EQ(failures_in_tier(), 1);
+  EXPECT_EQ(chunks_in_tier(), 2);
+  EXPECT_TRUE(d.finish());
+}
+
 TEST_F(SpoiltChunk, IsGatheredAnewWhileTheEngineHoldsItsBlocks) {
   start_remembering();
   auto p = prefiller();

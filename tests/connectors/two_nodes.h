@@ -79,13 +79,15 @@ struct Prefiller {
   Prefiller(Node& node, KvEngine& kv, uint32_t layers) : node(node), kv(kv), layers(layers) {}
 
   Status create(const HandoffAttempt& handoff, std::vector<HostPort> peer, uint32_t prompt_length,
-                uint32_t prompt_seed, Duration budget = std::chrono::seconds(30)) {
+                uint32_t prompt_seed, Duration budget = std::chrono::seconds(30),
+                std::optional<Duration> lease = {}) {
     tokens = prompt_length;
     prompt = prompt_seed;
     auto made = PrefillSession::create(node,
                                        {.handoff = handoff,
                                         .peer = std::move(peer),
                                         .budget = budget,
+                                        .lease = lease,
                                         .tokens = prompt_tokens(tokens, prompt)},
                                        released.count());
     if (!made.ok()) return made.status();
