@@ -14,7 +14,7 @@ class Rank:
         self.side = WorkerSide(config.parse({"chunk_tokens": 64, "host_tier_mib": 8, **options}))
         self.side.open(detected, identity or fingerprint(), kv)
         self.told = {"sent": [], "received": [], "bad": set(), "offered": {}, "failed": {},
-                     "reports": {}}
+                     "reports": {}, "released": []}
 
     @property
     def address(self):
@@ -37,6 +37,7 @@ class Rank:
         if news is not None:
             for name in ("offered", "failed", "reports"):
                 self.told[name].update(getattr(news.by_rank[0], name))
+            self.told["released"] += news.by_rank[0].released
 
     def until(self, condition):
         """Empty steps, as vLLM makes them while something is awaited."""

@@ -48,14 +48,15 @@ def step(new=(), cached=(), preempted=()):
         num_scheduled_tokens={i: n for i, _, _, n in (*new, *cached)})
 
 
-def news(offered=(), failed=(), reports=(), received=(), rank=0):
-    said = News({rank: RankNews(dict(offered), dict(failed), dict(reports))})
+def news(offered=(), failed=(), reports=(), received=(), released=(), rank=0):
+    said = News({rank: RankNews(dict(offered), dict(failed), dict(reports), list(released))})
     return types.SimpleNamespace(kv_connector_worker_meta=said, finished_recving=set(received))
 
 
-def side(**changed):
-    arguments = dict(producer=True, consumer=True, recompute=True, engine_id="engine")
-    return SchedulerSide(config.Options(), **{**arguments, **changed})
+def side(offload=False, **changed):
+    arguments = dict(producer=True, consumer=True, recompute=True, engine_id="engine",
+                     block_tokens=128)
+    return SchedulerSide(config.Options(offload=offload), **{**arguments, **changed})
 
 
 def decode(tokens=300, **fields):
@@ -258,6 +259,96 @@ def test_a_preempted_prefill_is_fenced_and_then_the_engines_own():
     assert s.build_connector_meta(step(preempted=["p"])).preempted == ["p"]
     assert s.build_connector_meta(step(cached=[("p", [9, 10, 11], 0, 300)])).progress == []
     assert s.request_finished(request, ([9, 10, 11],)) == (False, None)
+
+
+def test_a_prefill_whose_blocks_are_free_already_ends_at_once():
+    s, request = side(), prefill()
+    s.on_new_request(request)
+    s.build_connector_meta(step(new=[("p", [4, 5, 6], 0, 300)]))
+    s.update_connector_output(news(released=["p"]))
+    assert s.request_finished(request, ([4, 5, 6],)) == (False, None)
+    (close,) = s.build_connector_meta(step()).closes
+    assert not close.report and not close.load and close.why == ""
+
+
+# --- a request of an instance that offloads
+
+
+def plain(tokens=600, **fields):
+    return Request("o", list(range(tokens)), **fields)
+
+
+def test_whole_chunks_are_looked_for_and_kept():
+    s, request = side(offload=True), plain()
+    s.on_new_request(request)
+    assert s.get_num_new_matched_tokens(request, 0) == (None, False)
+    opens = {order.role: order for order in s.build_connector_meta(step()).opens}
+    assert set(opens) == {"reload", "store"}
+    assert len(opens["reload"].tokens) == 600 and len(opens["store"].tokens) == 512
+    assert opens["reload"].peer == opens["store"].peer == []
+    s.update_connector_output(news(offered={"o": 256}))
+    assert s.get_num_new_matched_tokens(request, 128) == (128, True)
+    assert not s.hit_is_own("else") and s.hit_is_own("o")
+    s.update_state_after_alloc(request, Blocks([1, 2]), 128)
+    (accept,) = s.build_connector_meta(step()).accepts
+    assert (accept.held_tokens, accept.tokens) == (128, 256)
+    s.update_connector_output(news(received={"o"}))
+    (one,) = s.build_connector_meta(step(new=[("o", [1, 2, 3, 4, 5], 256, 344)])).progress
+    # The table ends where the kept chunks end; what was loaded is there from the beginning.
+    assert (one.tokens, one.new_blocks, one.cached_tokens, one.last) == (512, [1, 2, 3, 4], 256,
+                                                                         True)
+    s.update_connector_output(news(released=["o"]))
+    assert s.request_finished(request, ([1, 2, 3, 4, 5],)) == (False, None)
+
+
+def test_kept_in_chunks_the_table_grows_no_further_than_them():
+    s, request = side(offload=True), plain(tokens=300)
+    s.on_new_request(request)
+    s.update_connector_output(news(failed={"o": "not held"}))
+    assert s.get_num_new_matched_tokens(request, 0) == (0, False)
+    (one,) = s.build_connector_meta(step(new=[("o", [1], 0, 128)])).progress
+    (two,) = s.build_connector_meta(step(cached=[("o", [2, 3], 128, 172)])).progress
+    assert (one.new_blocks, two.new_blocks, two.tokens, two.last) == ([1], [2], 256, True)
+    assert s.build_connector_meta(step(cached=[("o", None, 300, 1)])).progress == []
+    assert s.request_finished(request, ([1, 2, 3],)) == (True, None)
+
+
+@pytest.mark.parametrize("recompute", [True, False])
+def test_finding_nothing_is_no_failure(recompute):
+    s, request = side(offload=True, recompute=recompute), plain()
+    s.on_new_request(request)
+    s.update_connector_output(news(failed={"o": "not held"}))
+    assert s.get_num_new_matched_tokens(request, 0) == (0, False)
+
+
+def test_what_the_engine_has_cached_is_not_waited_for():
+    s, request = side(offload=True), plain()
+    s.on_new_request(request)
+    assert s.get_num_new_matched_tokens(request, 512) == (0, False)
+    closes = s.build_connector_meta(step()).closes
+    assert [close.load for close in closes] == [True]
+
+
+@pytest.mark.parametrize("tokens, fields, roles", [
+    (255, {}, []), (256, {}, ["reload", "store"]),
+    (600, {"skip_reading_prefix_cache": True}, ["store"]),
+    (600, {"mm_features": ("an image",)}, []),
+    (600, {"kv_transfer_params": {"baton": {"handoff": ID, "role": "decode"}}}, ["decode"]),
+    (600, {"kv_transfer_params": {"baton": {"handoff": ID, "role": "prefill", "peer": ["a:1"]}}},
+     ["prefill", "reload"])])
+def test_what_is_looked_for_and_kept(tokens, fields, roles):
+    s, request = side(offload=True), plain(tokens, **fields)
+    s.on_new_request(request)
+    assert [order.role for order in s.build_connector_meta(step()).opens] == roles
+
+
+@pytest.mark.parametrize("changed", [{"producer": False}, {"consumer": False},
+                                     {"offload": False}])
+def test_who_does_not_offload(changed):
+    s, request = side(**{"offload": True, **changed}), plain()
+    s.on_new_request(request)
+    assert s.build_connector_meta(step()) == Orders()
+    assert s.get_num_new_matched_tokens(request, 0) == (0, False)
 
 
 # --- both

@@ -21,7 +21,7 @@ def test_data_survives_the_way_to_another_process():
 def test_sums_and_the_median():
     total = stats(loads=1, load_seconds=[3.0]).aggregate(
         stats(loads=2, loads_failed=1, bytes_received=5_000_000, load_seconds=[1.0, 2.0]))
-    assert total.reduce() == {"loads": 3, "loads failed": 1, "MB received": 5.0,
+    assert total.reduce() == {"loads": 3, "reloads": 0, "loads failed": 1, "MB received": 5.0,
                               "median load (ms)": 2000.0, "sends": 0, "errors": 0}
     total.reset()
     assert total.is_empty()

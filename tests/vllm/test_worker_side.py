@@ -39,9 +39,9 @@ def ranks():
         assert rank.side.node.closed
 
 
-def both(ranks):
+def both(ranks, there=0):
     """A prefiller and a decoder whose sessions are open."""
-    p, d, handoff = ranks(fill=7), ranks(fill=0), str(uuid.uuid4())
+    p, d, handoff = ranks(fill=7), ranks(fill=there), str(uuid.uuid4())
     p.step(Orders(opens=[opened("p", "prefill", handoff, [d.address])]))
     d.step(Orders(opens=[opened("d", "decode", handoff, [p.address])]))
     return p, d
@@ -95,7 +95,7 @@ def test_transient_blocks_are_held_until_they_are_received(ranks):
 
 
 def test_a_prefiller_that_gives_up_leaves_bad_blocks(ranks):
-    p, d = both(ranks)
+    p, d = both(ranks, there=5)
     p.step(Orders(progress=[Progress("p", 64, BLOCKS_P[:2], first=True)]))
     accept(d)
     p.step(Orders(closes=[Close("p", "aborted", report=True)]))
@@ -104,6 +104,9 @@ def test_a_prefiller_that_gives_up_leaves_bad_blocks(ranks):
     assert (p.told["sent"], d.told["received"]) == (["p"], ["d"])
     # Whole chunks that had arrived by then may count; the rest may not.
     assert {0, 39} <= d.told["bad"] <= set(BLOCKS_D)
+    for tensor in d.kv.values():  # what was poison, or came, is numbers now
+        assert (tensor[sorted(d.told["bad"])] == 0).all()
+        assert (tensor[1] == 5).all()
 
 
 def test_what_the_engine_holds_is_never_bad(ranks):
@@ -118,7 +121,7 @@ def test_what_the_engine_holds_is_never_bad(ranks):
 
 def test_an_abort_before_blocks_is_reported_as_no_receive(ranks):
     p, d = both(ranks)
-    d.step(Orders(closes=[Close("d", "the client has left")]))
+    d.step(Orders(closes=[Close("d", "the client has left", load=True)]))
     d.until(lambda told: not d.side._loads)
     assert d.told["received"] == [] and d.told["bad"] == set()
 
@@ -127,7 +130,7 @@ def test_an_abort_while_loading_is_reported_once_when_nothing_writes(ranks):
     p, d = both(ranks)
     p.step(Orders(progress=[Progress("p", 64, BLOCKS_P[:2], first=True)]))
     accept(d)
-    d.step(Orders(closes=[Close("d", "the client has left")]))
+    d.step(Orders(closes=[Close("d", "the client has left", load=True)]))
     d.until(lambda told: told["received"])
     assert d.told["received"] == ["d"] and not d.side._loads
     # The prefiller hears of it, and its engine is free, though the prompt was never finished.
@@ -139,7 +142,7 @@ def test_an_abort_in_the_step_that_gives_blocks(ranks):
     p, d = both(ranks)
     compute(p)
     d.until(lambda told: "d" in told["offered"])
-    d.step(Orders(accepts=[Accept("d", BLOCKS_D, 0, 100)], closes=[Close("d", "left")]))
+    d.step(Orders(accepts=[Accept("d", BLOCKS_D, 0, 100)], closes=[Close("d", "left", load=True)]))
     d.until(lambda told: told["received"])
     assert d.told["received"] == ["d"]
 
@@ -149,7 +152,7 @@ def test_an_abort_after_the_load_says_nothing_more(ranks):
     compute(p)
     accept(d)
     d.until(lambda told: told["received"])
-    d.step(Orders(closes=[Close("d", "left")]))
+    d.step(Orders(closes=[Close("d", "left", load=True)]))
     d.step()
     assert d.told["received"] == ["d"]
 
@@ -205,6 +208,30 @@ def test_two_steps(ranks):
     accept(d)
     d.until(lambda told: told["received"])
     assert (d.kv["layers.2"][BLOCKS_D] == 7).all() and d.told["bad"] == set()
+
+
+def test_a_prompt_is_kept_and_loaded_back(ranks):
+    """As an instance that offloads does it."""
+    o = ranks(fill=7)
+    o.step(Orders(opens=[opened("first", "reload", str(uuid.uuid4()), flow="fetch"),
+                         opened("first", "store", str(uuid.uuid4()), tokens=64)]))
+    o.until(lambda told: "first" in told["failed"])  # nothing is there yet
+    o.step(Orders(progress=[Progress("first", 64, BLOCKS_P[:2], first=True, last=True)]))
+    o.until(lambda told: "first" in told["released"])
+    o.step(Orders(closes=[Close("first")]))
+    assert o.told["sent"] == [] and not o.side._sends
+    for tensor in o.kv.values():
+        tensor.fill_(0)  # vLLM has given the blocks to others
+    o.step(Orders(opens=[opened("again", "reload", str(uuid.uuid4()), flow="fetch")]))
+    o.until(lambda told: "again" in told["offered"])
+    assert o.told["offered"] == {"again": 64}
+    o.step(Orders(accepts=[Accept("again", BLOCKS_D[:2], 0, 64)]))
+    o.until(lambda told: told["received"])
+    assert o.told["received"] == ["again"] and o.told["bad"] == set()
+    for tensor in o.kv.values():
+        assert (tensor[BLOCKS_D[:2]] == 7).all() and (tensor == 7).sum() == 2 * WORDS
+    counted = o.side.take_stats().data
+    assert (counted["reloads"], counted["loads"], counted["loads_failed"]) == (1, 0, 0)
 
 
 def test_what_breaks_in_a_hook_costs_that_request_alone(ranks):

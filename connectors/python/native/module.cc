@@ -252,23 +252,26 @@ void bind_sessions(py::module_& module) {
                           double budget_s, std::vector<uint32_t> tokens, std::string salt,
                           std::string adapter, uint64_t tag) {
     return SessionRequest{std::move(handoff), attempt,         std::move(peer),    budget_s,
-                          std::move(tokens),  std::move(salt), std::move(adapter), tag};
+                          std::move(tokens),  std::move(salt), std::move(adapter), tag,
+                          std::nullopt};
   };
   using Strings = std::vector<std::string>;
   using Blocks = std::vector<uint32_t>;
   py::class_<PyPrefillSession>(module, "PrefillSession", "See connectors/prefill_session.h.")
       .def(py::init([request](std::shared_ptr<NodeHandle> node, std::string handoff,
                               uint32_t attempt, Strings peer, double budget_s, Blocks tokens,
-                              std::string salt, std::string adapter, uint64_t tag) {
+                              std::string salt, std::string adapter, uint64_t tag,
+                              std::optional<double> lease_s) {
              py::gil_scoped_release unlocked;
-             return std::make_unique<PyPrefillSession>(
-                 std::move(node),
+             SessionRequest made =
                  request(std::move(handoff), attempt, std::move(peer), budget_s, std::move(tokens),
-                         std::move(salt), std::move(adapter), tag));
+                         std::move(salt), std::move(adapter), tag);
+             made.lease_s = lease_s;
+             return std::make_unique<PyPrefillSession>(std::move(node), std::move(made));
            }),
            py::kw_only(), py::arg("node"), py::arg("handoff"), py::arg("attempt"), py::arg("peer"),
            py::arg("budget_s"), py::arg("tokens"), py::arg("salt"), py::arg("adapter"),
-           py::arg("tag"))
+           py::arg("tag"), py::arg("lease_s") = py::none())
       .def(
           "begin",
           [](PyPrefillSession& s, const Blocks& blocks, uint32_t cached) {

@@ -23,6 +23,15 @@ Duration budget_of(const SessionRequest& request) {
   return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(request.budget_s));
 }
 
+std::optional<Duration> lease_of(const SessionRequest& request) {
+  if (!request.lease_s) return std::nullopt;
+  if (!(*request.lease_s >= 0 && *request.lease_s <= 24 * 3600))
+    throw StatusError(
+        Status(Code::kInvalidArgument,
+               "the lease is " + std::to_string(*request.lease_s) + " s: expected 0 to 86400"));
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(*request.lease_s));
+}
+
 protocol::Flow flow_of(const std::string& text) {
   if (text == "push") return protocol::Flow::kPush;
   if (text == "fetch") return protocol::Flow::kFetch;
@@ -66,6 +75,7 @@ PyPrefillSession::PyPrefillSession(std::shared_ptr<NodeHandle> node, SessionRequ
                              {.handoff = attempt_of(request),
                               .peer = peer_of(request),
                               .budget = budget_of(request),
+                              .lease = lease_of(request),
                               .tokens = std::move(request.tokens),
                               .salt = std::move(request.salt),
                               .adapter = std::move(request.adapter)},

@@ -57,6 +57,7 @@ struct SessionRequest {
   std::string salt;
   std::string adapter;
   uint64_t tag = 0;
+  std::optional<double> lease_s;  // of a prefill without a peer
 };
 
 class PyPrefillSession {

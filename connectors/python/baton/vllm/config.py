@@ -23,6 +23,8 @@ class Options:
     chunk_tokens: int = option(0, "tokens of a chunk, a multiple of the block size, equal on both "
                                   "ends; 0: the smallest multiple from 256 on")
     host_tier_mib: int = option(256, "MiB of host memory for retained chunks")
+    offload: bool = option(True, "kv_both: keep the whole chunks of every prompt in the host tier, "
+                                 "and load them back when vLLM's own prefix cache has not got them")
     transit_mib: int = option(32, "MiB of host memory for transient sends")
     window_mib: int = option(64, "MiB that may be on their way in one handoff, at least a segment")
     huge_pages: bool = option(False, "try huge pages for this memory")
@@ -66,6 +68,10 @@ def parse(extra):
             raise ValueError(f"kv_connector_extra_config: {name} is {value}: expected more than 0")
         values[name] = value
     return Options(**values)
+
+
+def chunk_tokens(options, block_tokens):
+    return options.chunk_tokens or -(-256 // block_tokens) * block_tokens
 
 
 def main():

@@ -81,7 +81,8 @@ class BatonConnector(base.KVConnectorBase_V1, base.SupportsHMA):
             self._scheduler = SchedulerSide(
                 options, producer=transfer.is_kv_producer, consumer=transfer.is_kv_consumer,
                 recompute=transfer.kv_load_failure_policy == "recompute",
-                engine_id=transfer.engine_id)
+                engine_id=transfer.engine_id,
+                block_tokens=kv_cache_config.kv_cache_groups[0].kv_cache_spec.block_size)
         else:
             self._worker = WorkerSide(options)
 
@@ -158,6 +159,11 @@ class BatonConnector(base.KVConnectorBase_V1, base.SupportsHMA):
 
     def get_num_new_matched_tokens(self, request, num_computed_tokens):
         return self._scheduler.get_num_new_matched_tokens(request, num_computed_tokens)
+
+    def get_external_cache_hit_sources(self, request, num_external_tokens):
+        if num_external_tokens and self._scheduler.hit_is_own(request.request_id):
+            return {CacheHitSource.HOST: num_external_tokens}
+        return super().get_external_cache_hit_sources(request, num_external_tokens)
 
     def update_state_after_alloc(self, request, blocks, num_external_tokens):
         self._scheduler.update_state_after_alloc(request, blocks, num_external_tokens)

@@ -13,7 +13,8 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
 
 @dataclasses.dataclass
 class Open:
-    """A session is to be made."""
+    """A session is to be made: "prefill" and "decode" as kv_transfer_params say; "store" keeps whole
+    chunks in the host tier; "reload" asks it for them, and finding none is no failure."""
 
     request_id: str
     role: str
@@ -61,6 +62,7 @@ class Close:
     request_id: str
     why: str = ""  # not empty: the handoff is aborted
     report: bool = False
+    load: bool = False  # of what is loaded for it, not of what is sent
 
 
 @dataclasses.dataclass
@@ -77,9 +79,10 @@ class RankNews:
     offered: dict = dataclasses.field(default_factory=dict)  # request id: leading tokens
     failed: dict = dataclasses.field(default_factory=dict)  # request id: why, before any blocks
     reports: dict = dataclasses.field(default_factory=dict)  # request id: HandoffReport as a dict
+    released: list = dataclasses.field(default_factory=list)  # ids of sends that read no block more
 
     def __bool__(self):
-        return bool(self.offered or self.failed or self.reports)
+        return bool(self.offered or self.failed or self.reports or self.released)
 
 
 @dataclasses.dataclass

@@ -9,6 +9,10 @@ While it is OPENING or WAITING the engine is told "later" and pins no blocks for
 by itself where the load-failure policy is `recompute`; with `fail` it takes blocks and is reported
 as failed, so that the engine's own policy decides.
 
+An instance that offloads (kv_both) treats every other request so, too: its prompt is asked for in
+the node's own host tier ("reload", which fails silently where there is nothing of it), and the whole
+chunks of what is computed are kept there ("store", a send without a peer).
+
 A prefiller's request: OPENING, WAITING (queued in the engine), then ACCEPTED from its first step on,
 and OVER. An entry is dropped when the engine says that its request is finished.
 
@@ -18,8 +22,10 @@ Confined to the scheduler's thread.
 import dataclasses
 import enum
 import time
+import uuid
 
 from baton.vllm import params as transfer_params
+from baton.vllm.config import chunk_tokens
 from baton.vllm.guard import hook, logger
 from baton.vllm.orders import Accept, Close, Open, Orders, Progress
 
@@ -51,9 +57,11 @@ class Handoff:
     held: int = 0  # leading tokens of the engine's own, when it last asked
     report: dict | None = None
     computed: int = 0  # of the prompt's tokens, by this engine
+    own: bool = False  # reload
     # --- a prefiller's
     ready: int = 0  # leading tokens whose KV is there after the steps that were scheduled
-    aborted: bool = False
+    blocks: int = 0  # that the worker's side knows
+    released: set = dataclasses.field(default_factory=set)  # ranks that read no block more
 
     @property
     def tokens(self):
@@ -61,8 +69,11 @@ class Handoff:
 
 
 class SchedulerSide:
-    def __init__(self, options, *, producer, consumer, recompute, engine_id, ranks=1):
+    def __init__(self, options, *, producer, consumer, recompute, engine_id, block_tokens, ranks=1):
         self.options = options
+        self.block_tokens = block_tokens
+        self.chunk_tokens = chunk_tokens(options, block_tokens)
+        self.offload = producer and consumer and options.offload and options.mode == "retained"
         self.producer = producer
         self.consumer = consumer
         self.recompute = recompute
@@ -83,12 +94,14 @@ class SchedulerSide:
         except transfer_params.ParamsError as error:
             logger.warning("request %s is not handed off: %s", request.request_id, error)
             return
-        if transfer is None:
-            return
+        if transfer is not None:
+            self._open(request, transfer)
+        if self.offload and (transfer is None or transfer.role == "prefill"):
+            self._open_offload(request, store=transfer is None)
+
+    def _open(self, request, transfer):
         why = self._unsupported(request, transfer)
-        handoff = Handoff(request.request_id, transfer, list(request.prompt_token_ids or ()),
-                          _salt(transfer, request), _adapter(request),
-                          time.monotonic() + self._budget(transfer) + GRACE_S)
+        handoff = self._handoff(request, transfer)
         if why:
             logger.warning("request %s is not handed off: %s", request.request_id, why)
             handoff.state, handoff.why = State.FAILED, why
@@ -99,6 +112,28 @@ class SchedulerSide:
         if not why:
             self._orders.opens.append(self._open_order(handoff))
             handoff.state = State.WAITING
+
+    def _open_offload(self, request, store):
+        """A prompt that is nobody's handoff (or only sent to somebody): its whole chunks."""
+        reload = transfer_params.Transfer("reload", str(uuid.uuid4()), flow="fetch")
+        tokens = len(request.prompt_token_ids or ()) // self.chunk_tokens * self.chunk_tokens
+        if tokens == 0 or self._unsupported(request, reload):
+            return
+        if not request.skip_reading_prefix_cache:
+            load = self._handoff(request, reload)
+            load.own, load.state = True, State.WAITING
+            self._loads[request.request_id] = load
+            self._orders.opens.append(self._open_order(load))
+        if store:
+            send = self._handoff(request, transfer_params.Transfer("store", str(uuid.uuid4())))
+            send.prompt, send.state = send.prompt[:tokens], State.WAITING
+            self._sends[request.request_id] = send
+            self._orders.opens.append(self._open_order(send))
+
+    def _handoff(self, request, transfer):
+        return Handoff(request.request_id, transfer, list(request.prompt_token_ids or ()),
+                       _salt(transfer, request), _adapter(request),
+                       time.monotonic() + self._budget(transfer) + GRACE_S)
 
     def _unsupported(self, request, transfer):
         if request.prompt_token_ids is None or request.prompt_embeds is not None:
@@ -133,7 +168,8 @@ class SchedulerSide:
             return 0, False
         load.held = computed
         # The last token is computed in any case, to have its logits.
-        if computed >= load.tokens - 1:
+        whole = load.tokens // self.chunk_tokens * self.chunk_tokens
+        if computed >= (whole if load.own else load.tokens - 1):
             self._give_up(load, "the engine holds the prompt itself")
             return 0, False
         if getattr(request, "skip_reading_prefix_cache", False):
@@ -141,12 +177,12 @@ class SchedulerSide:
             return 0, False
         if load.state == State.WAITING and time.monotonic() > load.deadline:
             load.why = "the worker's side has not said how it ended"
-            self._orders.closes.append(Close(load.request_id, load.why))
+            self._orders.closes.append(Close(load.request_id, load.why, load=True))
             load.state = State.FAILED
         if load.state == State.WAITING:
             return None, False
         if load.state == State.FAILED:
-            if self.recompute:
+            if self.recompute or load.own:
                 self._finish_load(load)
                 return 0, False
             return load.tokens - computed, True
@@ -172,13 +208,18 @@ class SchedulerSide:
     def _give_up(self, load, why):
         """Before any block was given for it."""
         if load.state in (State.WAITING, State.OFFERED):
-            self._orders.closes.append(Close(load.request_id, why))
+            self._orders.closes.append(Close(load.request_id, why, load=True))
         load.why = load.why or why
         self._finish_load(load)
 
     def _finish_load(self, load):
         load.state = State.OVER
-        logger.info("request %s: not loaded: %s", load.request_id, load.why)
+        if not load.own:
+            logger.info("request %s: not loaded: %s", load.request_id, load.why)
+
+    def hit_is_own(self, request_id):
+        load = self._loads.get(request_id)
+        return load is not None and load.own
 
     # --- a step
 
@@ -206,9 +247,13 @@ class SchedulerSide:
         if send.ready >= send.tokens:
             return  # what is computed now are tokens of its own
         send.ready = min(send.tokens, computed + output.num_scheduled_tokens[send.request_id])
+        # The engine's table goes on beyond what is handed off.
+        room = -(-send.tokens // self.block_tokens) - send.blocks
+        blocks = list(new_blocks[0])[:room] if new_blocks else []
+        send.blocks += len(blocks)
         self._orders.progress.append(
-            Progress(send.request_id, send.ready, list(new_blocks[0]) if new_blocks else [],
-                     computed if first else 0, first, send.ready == send.tokens))
+            Progress(send.request_id, send.ready, blocks, min(computed, send.tokens) if first else 0,
+                     first, send.ready == send.tokens))
 
     def _preempted(self, request_id):
         send = self._sends.get(request_id)
@@ -248,6 +293,10 @@ class SchedulerSide:
                 load = self._loads.get(request_id)
                 if load is not None:
                     load.report = report
+            for request_id in said.released:
+                send = self._sends.get(request_id)
+                if send is not None:
+                    send.released.add(rank)
         for request_id in output.finished_recving or ():
             load = self._loads.get(request_id)
             if load is not None:
@@ -258,25 +307,28 @@ class SchedulerSide:
     @hook(lambda: (False, None))
     def request_finished(self, request, blocks):
         request_id = request.request_id
-        load = self._loads.pop(request_id, None)
+        load, send = self._loads.pop(request_id, None), self._sends.pop(request_id, None)
+        answer, delay = None, False
         if load is not None:
             if load.state in (State.WAITING, State.OFFERED, State.ACCEPTED):
-                self._orders.closes.append(Close(request_id, "the decoder's request has ended"))
-            return False, self._answer(load)
-        send = self._sends.pop(request_id, None)
-        if send is None:
-            return False, None
-        complete = send.ready >= send.tokens and _ended_well(request)
-        why = "" if complete else "the prefiller's request has ended"
-        if send.state != State.ACCEPTED:
-            # No block of it is read: it never began, or was preempted.
-            self._orders.closes.append(Close(request_id, why))
-            return False, None
-        self._orders.closes.append(Close(request_id, why, report=True))
-        if complete and send.transfer.two_step and self.addresses:
-            return True, transfer_params.for_decoder(send.transfer, self.engine_id,
-                                                     self.addresses[0], send.tokens)
-        return True, None
+                self._orders.closes.append(
+                    Close(request_id, "the decoder's request has ended", load=True))
+            if not load.own:
+                answer = self._answer(load)
+        if send is not None:
+            complete = send.ready >= send.tokens and _ended_well(request)
+            # No block of it is read any more: all was gathered, it never began, or was preempted.
+            delay = send.state == State.ACCEPTED and len(send.released) < self.ranks
+            self._orders.closes.append(
+                Close(request_id, "" if complete else "the prefiller's request has ended",
+                      report=delay))
+            if complete and send.transfer.two_step and send.state == State.ACCEPTED:
+                answer = self._for_decoder(send)
+        return delay, answer
+
+    def _for_decoder(self, send):
+        return transfer_params.for_decoder(send.transfer, self.engine_id, self.addresses[0],
+                                           send.tokens) if self.addresses else None
 
     def _answer(self, load):
         said = load.report or {}

@@ -13,6 +13,7 @@ from vllm.v1.metrics.utils import create_metric_per_engine
 # Counted by the worker's side; each becomes vllm:baton_<name>.
 COUNTS = {
     "loads": "Requests whose prompt was loaded from a prefiller.",
+    "reloads": "Requests whose prompt was loaded, in part, from this instance's own host tier.",
     "loads_failed": "Requests whose prompt was not loaded, or in part.",
     "bytes_received": "Bytes of KV received and verified.",
     "sends": "Requests whose blocks were held for a handoff and are free again.",
@@ -47,6 +48,7 @@ class BatonStats(KVConnectorStats):
         seconds = self.data[SECONDS]
         return {
             "loads": self.data["loads"],
+            "reloads": self.data["reloads"],
             "loads failed": self.data["loads_failed"],
             "MB received": round(self.data["bytes_received"] / 1e6, 3),
             "median load (ms)": round(statistics.median(seconds) * 1e3, 3) if seconds else 0,

@@ -15,6 +15,7 @@ import dataclasses
 import itertools
 
 import baton
+from baton.vllm.config import chunk_tokens
 from baton.vllm.guard import hook, logger
 from baton.vllm.orders import News, RankNews
 from baton.vllm.stats import BatonStats
@@ -39,6 +40,7 @@ class Load:
     request_id: str
     tag: int
     session: object = None
+    own: bool = False  # from this node's host tier
     offered: bool = False
     accept: object = None  # the order; then it will be reported
     aborted: bool = False
@@ -86,7 +88,7 @@ class WorkerSide:
         config.channel = options.channel
         config.transient = options.mode == "transient"
         config.fingerprint = fingerprint
-        self.chunk_tokens = options.chunk_tokens or _chunk_tokens(detected.layout.block_tokens)
+        self.chunk_tokens = chunk_tokens(options, detected.layout.block_tokens)
         config.chunk_tokens = self.chunk_tokens
         config.retained_bytes = options.host_tier_mib * MIB
         config.transit_bytes = options.transit_mib * MIB
@@ -171,23 +173,26 @@ class WorkerSide:
 
     def _open(self, order):
         tag = next(self._tags)
-        record = (Send if order.role == "prefill" else Load)(order.request_id, tag)
+        sends = order.role in ("prefill", "store")
+        record = (Send if sends else Load)(order.request_id, tag)
         arguments = dict(node=self.node, handoff=order.handoff, attempt=order.attempt,
                          peer=order.peer, budget_s=order.budget_s, tokens=order.tokens,
                          salt=order.salt, adapter=order.adapter, tag=tag)
         try:
-            if order.role == "prefill":
-                record.session = baton.PrefillSession(**arguments)
+            if sends:
+                record.session = baton.PrefillSession(
+                    lease_s=0.0 if order.role == "store" else None, **arguments)
             else:
+                record.own = order.role == "reload"
                 record.session = baton.DecodeSession(flow=order.flow, **arguments)
         except baton.Error as error:
             logger.warning("request %s, handoff %s/%d: %s", order.request_id, order.handoff,
                            order.attempt, error)
-            if order.role == "decode":
-                self._failed(order.request_id, str(error))
+            if not sends:
+                self._failed(order.request_id, str(error), record.own)
                 return
         self._by_tag[tag] = record
-        (self._sends if order.role == "prefill" else self._loads)[order.request_id] = record
+        (self._sends if sends else self._loads)[order.request_id] = record
 
     def _progress(self, order):
         send = self._sends.get(order.request_id)
@@ -202,18 +207,24 @@ class WorkerSide:
             self._finishing.append(send)
 
     def _close(self, order):
-        send, load = self._sends.get(order.request_id), self._loads.get(order.request_id)
-        if load is not None:
-            self._abort(load, order.why or "the decoder's engine gave it up")
+        if order.load:
+            load = self._loads.get(order.request_id)
+            if load is not None:
+                self._abort(load, order.why)
+                if load.accept is None:  # it has no blocks, so nothing need be waited for
+                    self._drop(self._loads, load)
+            return
+        send = self._sends.get(order.request_id)
         if send is None:
             if order.report:
                 self._results.sent.add(order.request_id)
             return
         send.reporting = order.report
-        if send.session is None or send.session.released:
-            self._sent(send)
-        elif order.why or not send.finished:
+        if send.session is not None and not send.session.released and (
+                order.why or not send.finished):
             self._abort(send, order.why or "the prefiller's engine gave it up")
+        if send.session is None or send.session.released or not order.report:
+            self._sent(send)
 
     def _accept(self, order):
         load = self._loads.get(order.request_id)
@@ -285,9 +296,13 @@ class WorkerSide:
         return stats
 
     def _look_at_send(self, send):
-        # Released before the engine's request has ended: it is reported when that has.
-        if send.session.released and (send.reporting or send.aborted):
+        if not send.session.released:
+            return
+        if send.reporting or send.aborted:
             self._sent(send)
+        else:
+            # Before the engine's request has ended, whose end need not wait for this then.
+            self._news.released.append(send.request_id)
 
     def _sent(self, send):
         """Nothing reads its blocks."""
@@ -300,7 +315,7 @@ class WorkerSide:
         if load.session.released:
             # Aborted: it ends here, whatever poll() would say.
             if load.accept is not None:
-                self._received(load.accept, 0, "it was aborted")
+                self._received(load.accept, 0, "it was aborted", load.own)
             else:
                 self._news.failed[load.request_id] = "it was aborted"
             self._drop(self._loads, load)
@@ -316,36 +331,44 @@ class WorkerSide:
                 report = load.session.report()
                 self._news.reports[load.request_id] = report
                 self._stats.data["bytes_received"] += report["bytes"]
-                if self._received(load.accept, tokens, why):
+                if self._received(load.accept, tokens, why, load.own):
                     self._stats.data["load_seconds"].append(report["seconds"])
             else:
-                self._failed(load.request_id, why)
+                self._failed(load.request_id, why, load.own)
             load.session.done()
             self._drop(self._loads, load)
 
-    def _failed(self, request_id, why):
+    def _failed(self, request_id, why, own=False):
         """Before any blocks were given for it."""
         self._news.failed[request_id] = why
-        self._stats.data["loads_failed"] += 1
+        if not own:
+            self._stats.data["loads_failed"] += 1
 
-    def _received(self, accept, tokens, why):
+    def _received(self, accept, tokens, why, own=False):
         """`tokens` leading tokens are in its blocks; whether these are all that was to be
         loaded."""
         valid = max(tokens, accept.held_tokens)
         if valid < accept.tokens:
-            self._bad_blocks.update(accept.blocks[valid // self._block_tokens:
-                                                  -(-accept.tokens // self._block_tokens)])
+            bad = accept.blocks[valid // self._block_tokens:
+                                -(-accept.tokens // self._block_tokens)]
+            self._bad_blocks.update(bad)
+            self._results.received.add(accept.request_id)
+            self._clear(bad)
             logger.warning("request %s: %d of %d tokens were loaded: %s", accept.request_id, valid,
                            accept.tokens, why)
         self._results.received.add(accept.request_id)
-        self._stats.data["loads" if valid >= accept.tokens else "loads_failed"] += 1
-        return valid >= accept.tokens
+        whole = valid >= accept.tokens
+        self._stats.data[("reloads" if own else "loads") if whole else "loads_failed"] += 1
+        return whole
+
+    def _clear(self, blocks):
+        """What was received and not verified is not used, but whoever gets these blocks next writes
+        its own tokens only, and an attention kernel reads past them: there must be numbers."""
+        for tensor in self._memory.values():
+            tensor[blocks] = 0
 
     def _drop(self, records, record):
         del records[record.request_id]
         self._by_tag.pop(record.tag, None)
         record.session = None
 
-
-def _chunk_tokens(block_tokens):
-    return -(-256 // block_tokens) * block_tokens
