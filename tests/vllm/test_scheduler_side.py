@@ -53,10 +53,10 @@ def news(offered=(), failed=(), reports=(), received=(), released=(), rank=0):
     return types.SimpleNamespace(kv_connector_worker_meta=said, finished_recving=set(received))
 
 
-def side(offload=False, **changed):
+def side(offload=False, mode="retained", **changed):
     arguments = dict(producer=True, consumer=True, recompute=True, engine_id="engine",
                      block_tokens=128)
-    return SchedulerSide(config.Options(offload=offload), **{**arguments, **changed})
+    return SchedulerSide(config.Options(offload=offload, mode=mode), **{**arguments, **changed})
 
 
 def decode(tokens=300, **fields):
@@ -231,6 +231,14 @@ def test_two_steps():
     delay, answer = s.request_finished(request, ([1, 2, 3],))
     assert delay and answer["baton"]["handoff"] == order.handoff
     assert (answer["remote_host"], answer["remote_port"]) == ("127.0.0.1", 9001)
+
+
+def test_two_steps_need_retained_chunks():
+    s, request = side(mode="transient"), prefill(params={"do_remote_decode": True})
+    s.addresses = ["127.0.0.1:9001"]
+    s.on_new_request(request)
+    assert s.build_connector_meta(step(new=[("p", [1, 2, 3], 0, 300)])) == Orders()
+    assert s.request_finished(request, ([1, 2, 3],)) == (False, None)
 
 
 def test_a_prefill_that_is_aborted_holds_its_blocks_until_it_is_fenced_off():

@@ -146,6 +146,8 @@ class SchedulerSide:
             return "kv_role is kv_consumer: this instance does not prefill for others"
         if transfer.role == "decode" and not self.consumer:
             return "kv_role is kv_producer: this instance does not load from others"
+        if transfer.two_step and self.options.mode == "transient":
+            return "it names no decoder, and in transient mode nothing is held for one"
         if len(transfer.peer) > 1:
             return f"its peer has {len(transfer.peer)} ranks, this instance 1"
         return ""

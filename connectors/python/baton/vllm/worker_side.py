@@ -258,8 +258,9 @@ class WorkerSide:
                 for layer in range(len(self._layers)):
                     session.layer_ready(layer, tokens)
         for send in self._finishing:
-            send.finished = True
-            send.session.finish()
+            if send.session is not None:
+                send.finished = True
+                send.session.finish()
         self._step, self._finishing = [], []
 
     # --- what has become of the sessions
