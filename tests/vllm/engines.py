@@ -50,17 +50,17 @@ class Engine:
             raise EngineError(f"{self.name}: {answer['error']}")
         return answer.get("value")
 
-    def wait_ready(self, deadline=400):
+    def wait_ready(self, deadline=900):
         self._answer(deadline)
         return self
 
-    def call(self, do, *arguments, deadline=300):
+    def call(self, do, *arguments, deadline=600):
         with self._lock:
             self.process.stdin.write(json.dumps({"do": do, "with": arguments}) + "\n")
             self.process.stdin.flush()
             return self._answer(deadline)
 
-    def generate(self, requests, deadline=300):
+    def generate(self, requests, deadline=600):
         return self.call("generate", requests, deadline=deadline)
 
     def end(self, deadline=60):

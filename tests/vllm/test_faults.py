@@ -1,0 +1,159 @@
+"""What goes wrong with a handoff costs time and no tokens, and nothing is left of it."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+from conftest import model_folder
+from test_handoff import alone, request
+from text import prompt
+
+TOKENS = 300
+LAYERS = 30
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.from_file(model_folder() + "/tokenizer.json")
+
+
+class FakePrefiller:
+    """prefiller_process.py: dies, stops, gives up or lies at a chosen moment."""
+
+    def __init__(self, pair, asked, handoff, **what):
+        setup = {**pair.decoder.call("kv"), "channel": pair.channel, "handoff": handoff,
+                 "peer": pair.decoder.call("node")["address"], "tokens": asked["prompt"],
+                 # As the connector has it: the request's own salt after that of the parameters.
+                 "salt": f"0:{asked['salt']}", **what}
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("prefiller_process.py")),
+             json.dumps(setup)], stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "BATON_LOG_LEVEL": "warn"})
+        assert self.process.stdout.readline() == "ready\n"
+
+    def end(self):
+        self.process.kill()
+        self.process.communicate()
+
+
+def asked_for(ids):
+    """Few tokens: the first ones show whether the KV was right."""
+    return request(ids, max_tokens=8)
+
+
+def decode_with(pair, asked, **what):
+    """The decoder's answer, its handoff coming from a fake prefiller."""
+    handoff = str(uuid.uuid4())
+    fake = FakePrefiller(pair, asked, handoff, **what)
+    try:
+        (answer,) = pair.decoder.generate([{**asked, "params": {"baton": {
+            "handoff": handoff, "role": "decode", "budget_ms": 60_000}}}])
+        return answer
+    finally:
+        fake.end()
+
+
+def assert_nothing_is_left(engine):
+    engine.call("step_until_idle")
+    state = engine.call("state")
+    assert state["free_blocks"] == state["blocks"] - 1, state
+    assert (state["requests"], state["sessions"], state["errors"]) == (0, 0, 0), state
+
+
+def test_bytes_of_nobody_change_the_tokens(pair, tokenizer):
+    """The control: equal tokens elsewhere mean equal KV, since KV that verifies and is wrong gives
+    other tokens."""
+    asked = asked_for(prompt(tokenizer, TOKENS, seed=7000))
+    (right,) = alone(pair.prefiller, [asked])
+    answer = decode_with(pair, asked, after="sent", layers_done=LAYERS, then="complete",
+                         numbers=True)
+    assert answer["computed"] == 1 and answer["params"]["baton"]["end"] == "committed"
+    assert answer["tokens"] != right
+    assert_nothing_is_left(pair.decoder)
+
+
+@pytest.mark.parametrize("then", ["die", "stop", "abort"])
+@pytest.mark.parametrize("after, layers", [("made", 0), ("begun", 0), ("accepted", 0),
+                                           ("sent", 1), ("sent", 17), ("sent", 29)])
+def test_a_prefiller_that_fails(pair, tokenizer, after, layers, then):
+    asked = asked_for(prompt(tokenizer, TOKENS, seed=7100 + layers))
+    (right,) = alone(pair.prefiller, [asked])
+    answer = decode_with(pair, asked, after=after, layers_done=layers, then=then)
+    assert answer["tokens"] == right and answer["finish_reason"] == "length"
+    # Before its last layers nothing of a chunk is whole.
+    assert answer["computed"] == TOKENS
+    assert answer["params"]["baton"]["end"] != "committed"
+    assert_nothing_is_left(pair.decoder)
+
+
+def test_a_stopped_engine_and_what_it_says_afterwards(pair, tokenizer):
+    """The prefiller's whole process stops and comes back: the decoder has computed meanwhile."""
+    asked = asked_for(prompt(tokenizer, TOKENS, seed=7200))
+    (right,) = alone(pair.prefiller, [asked])
+    handoff = {"handoff": str(uuid.uuid4()), "budget_ms": 60_000}
+    node = pair.decoder.call("node")["address"]
+    (sent,) = pair.prefiller.call("submit", [{**asked, "max_tokens": 1, "params": {
+        "baton": {**handoff, "role": "prefill", "peer": [node]}}}])
+    pair.prefiller.process.send_signal(signal.SIGSTOP)
+    try:
+        (answer,) = pair.decoder.generate([{**asked, "params": {
+            "baton": {**handoff, "role": "decode"}}}])
+    finally:
+        pair.prefiller.process.send_signal(signal.SIGCONT)
+    assert answer["tokens"] == right and answer["computed"] == TOKENS
+    assert pair.prefiller.call("steps", 1000) == {sent: right[:1]}
+    for engine in (pair.prefiller, pair.decoder):
+        assert_nothing_is_left(engine)
+
+
+ROUNDS = int(os.environ.get("BATON_VLLM_ROUNDS", "20"))
+
+
+def test_aborts_at_any_step_leave_nothing(pair, tokenizer):
+    """Seeded rounds: requests on both sides, each stepped for a while, some aborted on either."""
+    seed = 8000
+    chance = random.Random(seed)
+    ids = {tokens: prompt(tokenizer, tokens, seed=seed + tokens) for tokens in (40, 129, 300)}
+    right = {tokens: alone(pair.prefiller, [asked_for(of)])[0] for tokens, of in ids.items()}
+    nodes = [engine.call("node")["address"] for engine in (pair.prefiller, pair.decoder)]
+    ended, whole = {}, 0
+    for turn in range(ROUNDS):
+        live, expected = {pair.prefiller: [], pair.decoder: []}, {}
+        for _ in range(chance.randint(1, 3)):
+            tokens = chance.choice(list(ids))
+            asked = asked_for(ids[tokens])
+            handoff = {"handoff": str(uuid.uuid4()), "budget_ms": 20_000}
+            legs = [(pair.prefiller, "prefill", nodes[1], 1), (pair.decoder, "decode", nodes[0], 8)]
+            chance.shuffle(legs)
+            for engine, role, peer, most in legs:
+                (request_id,) = engine.call("submit", [{**asked, "max_tokens": most, "params": {
+                    "baton": {**handoff, "role": role, "peer": [peer]}}}])
+                live[engine].append(request_id)
+                expected[engine, request_id] = right[tokens][:most]
+        for _ in range(chance.randint(0, 12)):
+            engine = chance.choice(list(live))
+            for request_id, got in engine.call("steps", chance.randint(1, 4)).items():
+                ended[engine, request_id] = got
+            if chance.random() < 0.3:
+                engine.call("abort", [chance.choice(live[engine])])
+        end = time.monotonic() + 120
+        while any(engine.call("state")["requests"] for engine in live):
+            assert time.monotonic() < end, (turn, [engine.call("state") for engine in live])
+            for engine in live:
+                for request_id, got in engine.call("steps", 3).items():
+                    ended[engine, request_id] = got
+        for key, tokens in expected.items():  # aborted, or right
+            assert ended.get(key, tokens) == tokens, (turn, key[0].name)
+            whole += key in ended and key[0] is pair.decoder
+        for engine in live:
+            assert_nothing_is_left(engine)
+    assert whole > ROUNDS / 4  # enough of them went their whole way
