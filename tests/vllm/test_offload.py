@@ -1,0 +1,94 @@
+"""An instance that offloads: what vLLM's own prefix cache has evicted comes back from the node's host
+tier instead of being computed."""
+
+import pytest
+from tokenizers import Tokenizer
+
+from conftest import model_folder
+from test_handoff import metric, request
+from text import prompt
+
+TOKENS = 900
+CHUNK = 256
+KEPT = TOKENS // CHUNK * CHUNK
+EVICTING = 1050
+
+
+@pytest.fixture(scope="module")
+def engine(start):
+    """With nine blocks for KV, so that a prompt that needs them all evicts what was there."""
+    one = start("both", "kv_both", 0, arguments={"max_model_len": 1100,
+                                                 "num_gpu_blocks_override": 10}).wait_ready()
+    yield one
+    assert one.end() == 0
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.from_file(model_folder() + "/tokenizer.json")
+
+
+def host_tokens(engine):
+    return sum(value for name, labels, value in engine.call("counters")
+               if name == "vllm:prompt_tokens_cached_by_source" and "host" in labels)
+
+
+def evict(engine, tokenizer, seed):
+    (other,) = engine.generate([request(prompt(tokenizer, EVICTING, seed=seed))])
+    assert other["computed"] == EVICTING
+
+
+def assert_idle(engine):
+    engine.call("step_until_idle")
+    state = engine.call("state")
+    assert state["free_blocks"] == state["blocks"] - 1, state
+    assert (state["requests"], state["sessions"], state["errors"]) == (0, 0, 0), state
+
+
+def test_an_evicted_prefix_is_loaded_and_not_computed(engine, tokenizer):
+    first = request(prompt(tokenizer, TOKENS, seed=9000))
+    (once,) = engine.generate([first])
+    assert once["computed"] == TOKENS and once["params"] is None
+    assert_idle(engine)
+    assert metric(engine, "baton_tier_chunks") == KEPT // CHUNK
+    evict(engine, tokenizer, seed=9001)
+    before = host_tokens(engine)
+    (again,) = engine.generate([first])
+    assert again["tokens"] == once["tokens"]
+    assert again["computed"] == TOKENS - KEPT
+    assert host_tokens(engine) - before == KEPT
+    assert_idle(engine)
+    # Nothing was kept a second time: the tier had it.
+    assert metric(engine, "baton_tier_chunks") == KEPT // CHUNK + EVICTING // CHUNK
+
+
+def test_what_vllm_itself_still_has_is_not_loaded(engine, tokenizer):
+    asked = request(prompt(tokenizer, TOKENS, seed=9002))
+    (once,) = engine.generate([asked])
+    before = host_tokens(engine)
+    (again,) = engine.generate([asked])
+    assert again["tokens"] == once["tokens"] and again["computed"] < 128 + 1
+    assert host_tokens(engine) == before
+    assert_idle(engine)
+
+
+def test_a_longer_prompt_loads_the_beginning(engine, tokenizer):
+    ids = prompt(tokenizer, 1000, seed=9003)
+    shorter = request(ids[:600], salt="offload longer")
+    engine.generate([shorter])
+    evict(engine, tokenizer, seed=9004)
+    longer = {**shorter, "prompt": ids}
+    (answer,) = engine.generate([longer])
+    assert answer["computed"] == 1000 - 512
+    (right,) = engine.generate([request(ids)])
+    assert right["computed"] == 1000 and answer["tokens"] == right["tokens"]
+    assert_idle(engine)
+
+
+def test_another_tenant_finds_nothing(engine, tokenizer):
+    ids = prompt(tokenizer, TOKENS, seed=9005)
+    engine.generate([request(ids, salt="tenant one")])
+    evict(engine, tokenizer, seed=9006)
+    (answer,) = engine.generate([request(ids, salt="tenant two")])
+    assert answer["computed"] == TOKENS
+    assert_idle(engine)
