@@ -38,7 +38,7 @@ class NodeHttpTest : public ::testing::Test {
     return socket.read_response();
   }
 
-  std::string reason_;  // the last one's; read it once its answer is there
+  std::string reason_;  // the last one's; written before fails_, read after it
   std::atomic<int> fails_ = 0;
   std::unique_ptr<NodeHttp> http_;
 };
@@ -81,6 +81,7 @@ TEST_F(NodeHttpTest, AReasonEndsWithAWholeCharacter) {
   start(Token());
   const std::string bound(1023, 'x');
   EXPECT_THAT(ask(kFail, "", R"({"reason": ")" + bound + R"(é"})"), StartsWith("HTTP/1.1 200"));
+  EXPECT_EQ(fails_, 1);
   EXPECT_EQ(reason_, bound);
 }
 
