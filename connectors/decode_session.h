@@ -11,7 +11,9 @@
 //   abort()    in any state; the blocks are the engine's again when on_released has run
 //
 // kLoaded and kFailed are reported only when nothing writes to the blocks any more: no further
-// waiting is needed before the engine computes into them.
+// waiting is needed before the engine computes into them. Beyond the tokens that were loaded they
+// hold anything, NaNs too: an engine whose attention reads a whole block and weighs what lies behind
+// the last token with zero clears it first.
 //
 // The node outlives its sessions.
 //
