@@ -341,6 +341,8 @@ def parse_options():
     parser.add_argument("--build-folder", type=Path,
                         help="with --model: use this build, do not build")
     options = parser.parse_args()
+    if options.channel == "local" and options.hosts == 2:
+        parser.error("--channel local is shared memory, which two hosts do not have")
     if options.bandwidth and options.hosts != 2:
         parser.error("--bandwidth is of the link between two hosts: add --hosts 2")
     return options

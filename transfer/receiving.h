@@ -128,7 +128,8 @@ class Receiving : public std::enable_shared_from_this<Receiving> {
   TimePoint offer_came_at_{};  // from the peer
   TimePoint offered_at_{};     // to the engine
   TimePoint ended_at_{};
-  Duration copy_time_{};
+  TimePoint copied_at_{};  // the last copy's end
+  Duration copy_time_{};   // while at least one was under way
   uint64_t compute_us_ = 0;  // as the sender's last SENT says
   uint64_t goodput_ = 0;
 };

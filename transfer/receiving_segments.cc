@@ -1,5 +1,6 @@
 // The segments of a handoff as they come: copied into the engine's blocks and verified, and kept as
 // well where the decoder retains.
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -85,8 +86,11 @@ void Receiving::on_segment(const SegmentHeader& header, ReceivedBytes payload) {
       first_wanted_token(id.chunk),
       [self = shared_from_this(), header, bytes, began](const Result<Checksum>& checksum) {
         bytes->reset();
-        self->copy_time_ += now() - began;
-        self->record_copy(header, began);
+        // Of several that were asked for at once the time counts once.
+        const TimePoint at_work = std::max(began, self->copied_at_);
+        self->copied_at_ = now();
+        self->copy_time_ += self->copied_at_ - at_work;
+        self->record_copy(header, at_work);
         if (!checksum.ok()) return self->scatter_failed(header, checksum.status());
         self->core_.node_metrics.copied(NodeMetrics::Copy::kScatter, header.bytes);
         self->verify(header, *checksum);

@@ -86,6 +86,7 @@ def test_handoff(channel, mode):
         assert line["parameters"]["channel"] == channel and line["parameters"]["mode"] == mode
         assert line["bytes"] == 128 << 10 and line["samples"] == 2
         assert line["blame"] in STAGES
+        assert line["also"]["verify_scatter_share"] <= 1
 
 
 @pytest.mark.parametrize("layout", ["nhd", "hnd", "opaque"])

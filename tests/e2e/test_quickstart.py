@@ -289,7 +289,7 @@ def test_two_hosts_are_gone_afterwards(start, number):
 
 @needs_hosts
 def test_a_bandwidth_that_is_none(start):
-    driver = start("--hosts", "2", "--bandwidth", "much")
+    driver = start("--hosts", "2", "--bandwidth", "much", "--channel", "auto")
     assert driver.wait(scaled(20)) == 1
     assert "--hosts 2: " in driver.said() and "much" in driver.said()
 
@@ -298,3 +298,9 @@ def test_a_bandwidth_without_a_link(start):
     driver = start("--bandwidth", "4gbit")
     assert driver.wait(scaled(20)) == 2
     assert "--hosts 2" in driver.said()
+
+
+def test_shared_memory_between_two_hosts(start):
+    driver = start("--hosts", "2", "--channel", "local")
+    assert driver.wait(scaled(20)) == 2
+    assert "shared memory" in driver.said()
