@@ -41,7 +41,7 @@ def test_a_decoder_without_room(baton, alone, kv_blocks):
     answers = together([lambda p=prompt: cluster.complete(p) for prompt in prompts])
     outcomes = assert_answered(answers, expected)
     assert outcomes[200] >= 2, outcomes
-    refused = 0
+    refused = preempted = 0
     for prompt, answer, tokens in zip(prompts, answers, expected):
         if answer.status != 200:
             continue
@@ -54,8 +54,11 @@ def test_a_decoder_without_room(baton, alone, kv_blocks):
             computed = answer.handoff["prompt_tokens_computed"]
             assert computed == 1 or computed >= 190
             assert_handed_off(answer, tokens, len(prompt), computed=computed)
+            preempted += computed != 1
     assert refused > 0
-    assert cluster.decoder.metrics().value("baton_handoffs_total", end="refused") >= refused
+    metrics = cluster.decoder.metrics()
+    assert metrics.value("baton_handoffs_total", end="refused") >= refused
+    assert metrics.value("baton_engine_preemptions_total") >= preempted
     assert_as_before(cluster, alone)
 
 
