@@ -33,7 +33,7 @@ MODEL_LIMIT_S = 300  # 98 MB, the first time
 PYTEST_NO_TESTS = 5  # pytest's exit code when none was collected
 # What a failed test said is repeated at the very end, its last lines: of a long log often only the
 # end is kept.
-REPEATED_LINES = 60
+REPEATED_LINES = 100
 REPEATED_TESTS = 10
 
 # What a sanitizer finds ends the program with this exit code, which no program has of its own.

@@ -178,7 +178,7 @@ class Process:
                 self.send_signal(signal.SIGKILL)
                 self.wait(10)
         elif not self.expected_to_end:
-            problems.append(f"{self.name}: ended by itself with {self.exit_code}")
+            problems.append(f"{self.name}: ended by itself with {self.exit_code}:\n{self.tail(30)}")
         os.close(self.pidfd)
         if any(report in self.log for report in SANITIZER_REPORT):
             problems.append(f"{self.name}: sanitizer report in its log")
