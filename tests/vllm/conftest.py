@@ -32,6 +32,18 @@ def start(tmp_path_factory):
     assert set(codes.values()) <= {0}, codes
 
 
+@pytest.fixture(scope="session")
+def small(start):
+    """An instance that offloads, with nine blocks for KV: a prompt that needs them all evicts what was
+    there, and two requests that need more than these preempt each other."""
+    engine = start("small", "kv_both", 0, extra={"host_tier_mib": 1024}, arguments={
+        "max_model_len": 1100, "num_gpu_blocks_override": 10, "max_num_batched_tokens": 1100,
+        # Prompts advance side by side, admitted without room for all of both.
+        "long_prefill_token_threshold": 300, "scheduler_reserve_full_isl": False}).wait_ready()
+    yield engine
+    assert engine.end() == 0
+
+
 # The channel, vLLM's block size, and how many tokens it computes in a step: prefill in one step, or
 # in chunks of 256.
 PAIRS = {"local": ("local", 128, 2048), "tcp": ("tcp", 32, 256)}
@@ -47,6 +59,6 @@ def pair(request, start):
     prefiller = start(f"prefiller-{channel}", "kv_producer", 0, **setup)
     decoder = start(f"decoder-{channel}", "kv_consumer", 1, **setup)
     two = Pair(prefiller.wait_ready(), decoder.wait_ready())
-    two.channel, two.block_tokens = channel, block_tokens
+    two.channel, two.block_tokens, two.element_bytes = channel, block_tokens, 4
     yield two
     assert [engine.end() for engine in (prefiller, decoder)] == [0, 0]

@@ -19,6 +19,8 @@ os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="0", KMP_BLOCKTIME="
 
 
 def start(setup):
+    if setup.get("cache"):
+        os.environ["VLLM_CACHE_ROOT"] = setup["cache"]
     from vllm import LLM
 
     arguments = dict(
@@ -127,14 +129,15 @@ class Engine:
 
     def state(self):
         pool = self.scheduler.kv_cache_manager.block_pool
-        worker = self.worker()
+        worker, connector = self.worker(), self.scheduler.connector
         return {"free_blocks": pool.get_num_free_blocks(), "blocks": pool.num_gpu_blocks,
                 "requests": len(self.scheduler.requests),
                 "sessions": len(worker._sends) + len(worker._loads) if worker else 0,
-                "errors": (worker.errors + self.scheduler.connector._scheduler.errors
-                           if worker else 0)}
+                "errors": ((worker.errors if worker else 0)
+                           + (connector._scheduler.errors if connector else 0))}
 
     def worker(self):
+        """None where there is no connector, or several ranks, which are processes of their own."""
         from vllm.distributed.kv_transfer import get_kv_transfer_group, has_kv_transfer_group
 
         return get_kv_transfer_group()._worker if has_kv_transfer_group() else None
@@ -152,13 +155,17 @@ class Engine:
             "chunk_tokens": worker.chunk_tokens,
         }
 
-    def node(self):
-        node = self.worker().node
-        return {"address": node.advertised, "http": node.http_address}
+    def nodes(self):
+        """The address of each rank's node."""
+        return self.scheduler.connector._scheduler.addresses
 
     def metrics(self):
         """The node's metrics, as Prometheus text."""
         return self.worker().node.metrics()
+
+    def preemptions(self):
+        return sum(metric.value for metric in self.llm.get_metrics()
+                   if metric.name == "vllm:num_preemptions")
 
     def counters(self):
         """vLLM's own: name, labels' values and value of its counters for prompts' tokens."""

@@ -25,6 +25,7 @@ class Engine:
         self.log = Path(log)
         environment = dict(os.environ)
         if core is not None:
+            # "0|1": a rank on each.
             environment["VLLM_CPU_OMP_THREADS_BIND"] = str(core)
         with open(log, "ab") as stderr:
             self.process = subprocess.Popen(
@@ -87,15 +88,15 @@ class Pair:
     def push(self, requests):
         """Both legs of each request at once, as the router sends them. `requests`: {"prompt",
         "max_tokens", "salt"}. Answers of the prefiller and of the decoder."""
-        nodes = [engine.call("node")["address"] for engine in (self.prefiller, self.decoder)]
+        nodes = [engine.call("nodes") for engine in (self.prefiller, self.decoder)]
         prefills, decodes = [], []
         for request in requests:
             handoff = {"handoff": str(uuid.uuid4()), "attempt": 1, "flow": "push",
                        "budget_ms": 60_000}
             prefills.append({**request, "max_tokens": 1, "params": {
-                "baton": {**handoff, "role": "prefill", "peer": [nodes[1]]}}})
+                "baton": {**handoff, "role": "prefill", "peer": nodes[1]}}})
             decodes.append({**request, "params": {
-                "baton": {**handoff, "role": "decode", "peer": [nodes[0]]}}})
+                "baton": {**handoff, "role": "decode", "peer": nodes[0]}}})
         legs = [self._threads.submit(engine.generate, leg) for engine, leg in
                 ((self.prefiller, prefills), (self.decoder, decodes))]
         return [leg.result() for leg in legs]

@@ -28,5 +28,14 @@ def test_what_is_wrong_is_named(extra, said):
     assert said in str(error.value)
 
 
+@pytest.mark.parametrize("address, rank, expected", [
+    ("127.0.0.1:9001", 0, "127.0.0.1:9001"), ("127.0.0.1:9001", 3, "127.0.0.1:9004"),
+    ("127.0.0.1:0", 3, "127.0.0.1:0"), ("[::1]:9001", 1, "[::1]:9002"), ("host", 1, "host"),
+    ("", 1, ""),
+])
+def test_a_rank_has_an_address_of_its_own(address, rank, expected):
+    assert config.of_rank(address, rank) == expected
+
+
 def test_every_option_says_what_it_means():
     assert all(field.metadata["meaning"] for field in config.FIELDS.values())

@@ -14,7 +14,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from conftest import model_folder
-from test_handoff import alone, request
+from test_handoff import alone, assert_idle, request
 from text import prompt
 
 TOKENS = 300
@@ -31,7 +31,7 @@ class FakePrefiller:
 
     def __init__(self, pair, asked, handoff, **what):
         setup = {**pair.decoder.call("kv"), "channel": pair.channel, "handoff": handoff,
-                 "peer": pair.decoder.call("node")["address"], "tokens": asked["prompt"],
+                 "peer": pair.decoder.call("nodes")[0], "tokens": asked["prompt"],
                  # As the connector has it: the request's own salt after that of the parameters.
                  "salt": f"0:{asked['salt']}", **what}
         self.process = subprocess.Popen(
@@ -62,13 +62,6 @@ def decode_with(pair, asked, **what):
         fake.end()
 
 
-def assert_nothing_is_left(engine):
-    engine.call("step_until_idle")
-    state = engine.call("state")
-    assert state["free_blocks"] == state["blocks"] - 1, state
-    assert (state["requests"], state["sessions"], state["errors"]) == (0, 0, 0), state
-
-
 def test_bytes_of_nobody_change_the_tokens(pair, tokenizer):
     """The control: equal tokens elsewhere mean equal KV, since KV that verifies and is wrong gives
     other tokens."""
@@ -78,7 +71,7 @@ def test_bytes_of_nobody_change_the_tokens(pair, tokenizer):
                          numbers=True)
     assert answer["computed"] == 1 and answer["params"]["baton"]["end"] == "committed"
     assert answer["tokens"] != right
-    assert_nothing_is_left(pair.decoder)
+    assert_idle(pair.decoder)
 
 
 @pytest.mark.parametrize("then", ["die", "stop", "abort"])
@@ -92,7 +85,7 @@ def test_a_prefiller_that_fails(pair, tokenizer, after, layers, then):
     # Before its last layers nothing of a chunk is whole.
     assert answer["computed"] == TOKENS
     assert answer["params"]["baton"]["end"] != "committed"
-    assert_nothing_is_left(pair.decoder)
+    assert_idle(pair.decoder)
 
 
 def test_a_stopped_engine_and_what_it_says_afterwards(pair, tokenizer):
@@ -100,9 +93,9 @@ def test_a_stopped_engine_and_what_it_says_afterwards(pair, tokenizer):
     asked = asked_for(prompt(tokenizer, TOKENS, seed=7200))
     (right,) = alone(pair.prefiller, [asked])
     handoff = {"handoff": str(uuid.uuid4()), "budget_ms": 60_000}
-    node = pair.decoder.call("node")["address"]
+    peer = pair.decoder.call("nodes")
     (sent,) = pair.prefiller.call("submit", [{**asked, "max_tokens": 1, "params": {
-        "baton": {**handoff, "role": "prefill", "peer": [node]}}}])
+        "baton": {**handoff, "role": "prefill", "peer": peer}}}])
     pair.prefiller.process.send_signal(signal.SIGSTOP)
     try:
         (answer,) = pair.decoder.generate([{**asked, "params": {
@@ -112,7 +105,7 @@ def test_a_stopped_engine_and_what_it_says_afterwards(pair, tokenizer):
     assert answer["tokens"] == right and answer["computed"] == TOKENS
     assert pair.prefiller.call("steps", 1000) == {sent: right[:1]}
     for engine in (pair.prefiller, pair.decoder):
-        assert_nothing_is_left(engine)
+        assert_idle(engine)
 
 
 ROUNDS = int(os.environ.get("BATON_VLLM_ROUNDS", "20"))
@@ -124,7 +117,7 @@ def test_aborts_at_any_step_leave_nothing(pair, tokenizer):
     chance = random.Random(seed)
     ids = {tokens: prompt(tokenizer, tokens, seed=seed + tokens) for tokens in (40, 129, 300)}
     right = {tokens: alone(pair.prefiller, [asked_for(of)])[0] for tokens, of in ids.items()}
-    nodes = [engine.call("node")["address"] for engine in (pair.prefiller, pair.decoder)]
+    nodes = [engine.call("nodes") for engine in (pair.prefiller, pair.decoder)]
     ended, whole = {}, 0
     for turn in range(ROUNDS):
         live, expected = {pair.prefiller: [], pair.decoder: []}, {}
@@ -136,7 +129,7 @@ def test_aborts_at_any_step_leave_nothing(pair, tokenizer):
             chance.shuffle(legs)
             for engine, role, peer, most in legs:
                 (request_id,) = engine.call("submit", [{**asked, "max_tokens": most, "params": {
-                    "baton": {**handoff, "role": role, "peer": [peer]}}}])
+                    "baton": {**handoff, "role": role, "peer": peer}}}])
                 live[engine].append(request_id)
                 expected[engine, request_id] = right[tokens][:most]
         for _ in range(chance.randint(0, 12)):
@@ -155,5 +148,5 @@ def test_aborts_at_any_step_leave_nothing(pair, tokenizer):
             assert ended.get(key, tokens) == tokens, (turn, key[0].name)
             whole += key in ended and key[0] is pair.decoder
         for engine in live:
-            assert_nothing_is_left(engine)
+            assert_idle(engine)
     assert whole > ROUNDS / 4  # enough of them went their whole way

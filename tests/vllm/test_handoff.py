@@ -13,13 +13,13 @@ from text import prompt
 LENGTHS = [1, 31, 32, 33, 127, 128, 129, 600, 1500]
 ANSWER = 24
 
-# KV of one token: 30 layers, 3 heads of 64, keys and values, 4 bytes.
-TOKEN_BYTES = 30 * 3 * 64 * 2 * 4
+# KV of one token: 30 layers, 3 heads of 64, keys and values.
+TOKEN_ELEMENTS = 30 * 3 * 64 * 2
 
 
 def kv_bytes(pair, tokens):
     """What crosses: whole blocks, because the CPU's are opaque."""
-    return -(-tokens // pair.block_tokens) * pair.block_tokens * TOKEN_BYTES
+    return -(-tokens // pair.block_tokens) * pair.block_tokens * TOKEN_ELEMENTS * pair.element_bytes
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,14 @@ def external_tokens(engine):
             for name in ("external_kv_transfer", "local_cache_hit", "local_compute")}
 
 
+def assert_idle(engine):
+    """No block, request or session is left, and no hook failed."""
+    engine.call("step_until_idle")
+    state = engine.call("state")
+    assert state["free_blocks"] == state["blocks"] - 1, state  # vLLM's null block
+    assert (state["requests"], state["sessions"], state["errors"]) == (0, 0, 0), state
+
+
 def assert_handed_off(pair, requests, answers, held=0):
     """One token computed, all bytes received, nothing left."""
     for each, answer in zip(requests, answers):
@@ -70,10 +78,7 @@ def assert_handed_off(pair, requests, answers, held=0):
             assert said["bytes"] == kv_bytes(pair, tokens) - kv_bytes(pair, held), said
             assert said["prompt_tokens_computed"] == 1
     for engine in (pair.prefiller, pair.decoder):
-        engine.call("step_until_idle")
-        state = engine.call("state")
-        assert state["free_blocks"] == state["blocks"] - 1, state  # vLLM's null block
-        assert (state["requests"], state["sessions"], state["errors"]) == (0, 0, 0), state
+        assert_idle(engine)
 
 
 @pytest.mark.parametrize("tokens", LENGTHS)
@@ -143,7 +148,7 @@ def test_the_engines_step_does_not_wait_for_the_decoder(pair, tokenizer):
     """The decoder's leg never comes: the prefiller answers as soon as it has computed."""
     asked = request(prompt(tokenizer, 200, seed=6000), max_tokens=1)
     handoff = {"handoff": "22222222-2222-3333-4444-555555555555", "role": "prefill",
-               "peer": [pair.decoder.call("node")["address"]], "budget_ms": 60_000}
+               "peer": pair.decoder.call("nodes"), "budget_ms": 60_000}
     began = time.monotonic()
     (answer,) = pair.prefiller.generate([{**asked, "params": {"baton": handoff}}])
     assert answer["computed"] == 200 and time.monotonic() - began < 30

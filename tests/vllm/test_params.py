@@ -24,7 +24,7 @@ def test_a_stock_proxy_asks_a_prefiller_and_its_answer_names_the_chunks_to_the_d
                           "remote_engine_id": None, "remote_block_ids": None,
                           "remote_host": None, "remote_port": None})
     assert asked.two_step
-    answer = params.for_decoder(asked, "engine", "127.0.0.1:9001", 600)
+    answer = params.for_decoder(asked, "engine", ["127.0.0.1:9001"], 600)
     decode = params.Transfer("decode", asked.handoff, 1, "fetch", ("127.0.0.1:9001",))
     assert params.parse(answer) == decode
     # A proxy that knows NIXL's fields only.
@@ -41,8 +41,9 @@ def test_another_engines_request_id_is_one_handoff():
 
 def test_a_v6_address_is_taken_apart_and_joined():
     transfer = params.Transfer("prefill", ID)
-    answer = params.for_decoder(transfer, "engine", "[::1]:9001", 1)
+    answer = params.for_decoder(transfer, "engine", ["[::1]:9001", "[::1]:9002"], 1)
     assert (answer["remote_host"], answer["remote_port"]) == ("::1", 9001)
+    assert params.parse(answer).peer == ("[::1]:9001", "[::1]:9002")
     del answer["baton"]
     assert params.parse(answer).peer == ("[::1]:9001",)
 

@@ -53,15 +53,19 @@ def news(offered=(), failed=(), reports=(), received=(), released=(), rank=0):
     return types.SimpleNamespace(kv_connector_worker_meta=said, finished_recving=set(received))
 
 
+def report(end, size=10, share=0.5):
+    return {"end": end, "why": "", "bytes": size, "transport": "local", "share_of_bound": share}
+
+
 def side(offload=False, mode="retained", **changed):
     arguments = dict(producer=True, consumer=True, recompute=True, engine_id="engine",
                      block_tokens=128)
     return SchedulerSide(config.Options(offload=offload, mode=mode), **{**arguments, **changed})
 
 
-def decode(tokens=300, **fields):
-    return Request("d", list(range(tokens)), {"baton": {"handoff": ID, "role": "decode",
-                                                        "peer": ["127.0.0.1:1"]}}, **fields)
+def decode(tokens=300, ranks=1, **fields):
+    return Request("d", list(range(tokens)), {"baton": {"handoff": ID, "role": "decode", "peer": [
+        f"127.0.0.1:{1 + rank}" for rank in range(ranks)]}}, **fields)
 
 
 def prefill(tokens=300, params=None, **fields):
@@ -84,7 +88,7 @@ def test_later_until_offered_then_blocks_then_loaded():
     (accept,) = s.build_connector_meta(step()).accepts
     assert (accept.blocks, accept.held_tokens, accept.tokens, accept.refused) == (
         [7, 8, 9], 128, 300, "")
-    s.update_connector_output(news(reports={"d": {"end": "committed", "bytes": 5}},
+    s.update_connector_output(news(reports={"d": report("committed", size=5)},
                                    received={"d"}))
     s.update_state_after_alloc(request, Blocks([7, 8, 9]), 0)
     s.build_connector_meta(step(new=[("d", [7, 8, 9], 299, 1)]))
@@ -166,12 +170,52 @@ def test_an_abort_closes_what_is_open(until, orders):
 
 
 def test_all_ranks_must_offer():
-    s, request = side(ranks=2), decode()
+    s, request = side(ranks=2), decode(ranks=2)
     s.on_new_request(request)
     s.update_connector_output(news(offered={"d": 300}, rank=0))
     assert s.get_num_new_matched_tokens(request, 0) == (None, False)
+    s.update_connector_output(news(offered={"d": 300}, rank=1))
+    assert s.get_num_new_matched_tokens(request, 0) == (300, True)
+
+
+def test_ranks_that_hold_different_parts_load_nothing():
+    s, request = side(ranks=2), decode(ranks=2)
+    s.on_new_request(request)
+    s.build_connector_meta(step())
+    s.update_connector_output(news(offered={"d": 300}, rank=0))
     s.update_connector_output(news(offered={"d": 256}, rank=1))
-    assert s.get_num_new_matched_tokens(request, 0) == (256, True)
+    assert s.get_num_new_matched_tokens(request, 0) == (0, False)
+    (close,) = s.build_connector_meta(step()).closes
+    assert close.load and "[256, 300]" in close.why
+
+
+@pytest.mark.parametrize("recompute", [True, False])
+def test_one_rank_that_fails_ends_the_load_of_all(recompute):
+    s, request = side(ranks=2, recompute=recompute), decode(ranks=2)
+    s.on_new_request(request)
+    s.build_connector_meta(step())
+    s.update_connector_output(news(offered={"d": 300}, rank=0))
+    s.update_connector_output(news(failed={"d": "no peer"}, rank=1))
+    assert s.get_num_new_matched_tokens(request, 0) == ((0, False) if recompute else (300, True))
+    s.update_state_after_alloc(request, Blocks([1, 2, 3]), 0 if recompute else 300)
+    orders = s.build_connector_meta(step())
+    (close,) = orders.closes  # comes before the accept in a step
+    assert close.load and close.why == "no peer"
+    assert [accept.refused for accept in orders.accepts] == ([] if recompute else ["no peer"])
+
+
+def test_an_answer_speaks_for_all_ranks():
+    for ends, said in ((("committed", "committed"), "committed"), (("committed", "failed"), "failed"),
+                       (("committed",), "failed")):
+        s, request = side(ranks=2), decode(ranks=2)
+        s.on_new_request(request)
+        for rank, end in enumerate(ends):
+            s.update_connector_output(news(reports={"d": report(end, share=0.9 - rank / 2)},
+                                           rank=rank))
+        _, answer = s.request_finished(request, [])
+        assert answer["baton"]["end"] == said
+        assert answer["baton"]["bytes"] == 10 * len(ends)
+        assert answer["baton"]["share_of_bound"] == 0.9 - (len(ends) - 1) / 2
 
 
 @pytest.mark.parametrize("role, fields, params", [

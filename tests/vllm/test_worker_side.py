@@ -240,9 +240,9 @@ def test_what_breaks_in_a_hook_costs_that_request_alone(ranks):
     d.until(lambda told: "d" in told["offered"])
     broken = Accept("d", [-1, 12, 0, 39], 0, 100)  # no block has such a number
     d.step(Orders(accepts=[broken, Accept("e", BLOCKS_D, 0, 100, "refused")]))
-    assert d.side.errors == 1 and d.told["received"] == ["e"]
+    assert d.side.errors == 1 and "e" in d.told["received"]
     d.until(lambda told: "d" in told["received"])
-    assert d.told["received"] == ["e", "d"] and -1 in d.told["bad"]
+    assert sorted(d.told["received"]) == ["d", "e"] and -1 in d.told["bad"]
     d.step(None, layers=False)
     d.side.layer_ready("no such layer")
     d.side.begin_step(None)

@@ -12,7 +12,8 @@ def option(default, meaning):
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    node: str = option("127.0.0.1:0", "host:port of the control connection; port 0: any free")
+    node: str = option("127.0.0.1:0", "host:port of the control connection; port 0: any free. Of "
+                                      "these three addresses rank r of several has port + r")
     node_http: str = option("", "host:port of the node's HTTP (/metrics, /debug/handoffs, failures "
                                 "told by the router); empty: none")
     advertise: str = option("", "host or host:port that other nodes dial; empty: as bound")
@@ -68,6 +69,14 @@ def parse(extra):
             raise ValueError(f"kv_connector_extra_config: {name} is {value}: expected more than 0")
         values[name] = value
     return Options(**values)
+
+
+def of_rank(address, rank):
+    """An address of the options, as this rank has it."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) == 0 or rank == 0:
+        return address
+    return f"{host}:{int(port) + rank}"
 
 
 def chunk_tokens(options, block_tokens):

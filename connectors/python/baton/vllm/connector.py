@@ -9,6 +9,7 @@ import inspect
 
 import vllm
 from vllm.config import get_layers_from_vllm_config
+from vllm.distributed import get_tensor_model_parallel_rank
 from vllm.distributed.kv_transfer.kv_connector.v1 import base
 from vllm.model_executor.layers.attention import Attention
 from vllm.v1.kv_cache_interface import FullAttentionSpec
@@ -35,8 +36,8 @@ NEEDED = {
 
 def check_interface(connector_base=base):
     """ImportError naming what this vLLM's connector interface lacks."""
-    lacking = [name for name in ("KVConnectorTransferResults", "KVConnectorWorkerMetadata",
-                                 "SupportsHMA") if not hasattr(connector_base, name)]
+    lacking = [name for name in ("KVConnectorTransferResults", "KVConnectorWorkerMetadata")
+               if not hasattr(connector_base, name)]
     hooks = dict(inspect.getmembers(getattr(connector_base, "KVConnectorBase_V1", object)))
     lacking += sorted(NEEDED - set(hooks))
     if lacking:
@@ -51,7 +52,7 @@ check_interface()
 def check_supported(vllm_config, kv_cache_config):
     """ValueError naming what this connector does not do yet."""
     parallel = vllm_config.parallel_config
-    for name in ("tensor_parallel_size", "pipeline_parallel_size", "decode_context_parallel_size",
+    for name in ("pipeline_parallel_size", "decode_context_parallel_size",
                  "prefill_context_parallel_size"):
         if getattr(parallel, name, 1) != 1:
             raise ValueError(f"baton: {name} is {getattr(parallel, name)}: only 1 has been run")
@@ -60,11 +61,11 @@ def check_supported(vllm_config, kv_cache_config):
         kinds = ", ".join(type(group.kv_cache_spec).__name__ for group in groups)
         raise ValueError(f"baton: the model's KV cache has the groups [{kinds}]: only one group of "
                          "full attention has been run")
-    if groups[0].kv_cache_spec.sliding_window is not None:
-        raise ValueError("baton: a KV cache with a sliding window has not been run")
 
 
-class BatonConnector(base.KVConnectorBase_V1, base.SupportsHMA):
+# Not vLLM's SupportsHMA: without it vLLM keeps layers with a sliding window beside layers of full
+# attention in one group of full attention, so that one block table says where all KV is.
+class BatonConnector(base.KVConnectorBase_V1):
     _cache_hit_source = CacheHitSource.P2P
 
     def __init__(self, vllm_config, role, kv_cache_config):
@@ -82,9 +83,10 @@ class BatonConnector(base.KVConnectorBase_V1, base.SupportsHMA):
                 options, producer=transfer.is_kv_producer, consumer=transfer.is_kv_consumer,
                 recompute=transfer.kv_load_failure_policy == "recompute",
                 engine_id=transfer.engine_id,
+                ranks=vllm_config.parallel_config.tensor_parallel_size,
                 block_tokens=kv_cache_config.kv_cache_groups[0].kv_cache_spec.block_size)
         else:
-            self._worker = WorkerSide(options)
+            self._worker = WorkerSide(options, get_tensor_model_parallel_rank())
 
     # --- the worker's side
 
@@ -97,7 +99,7 @@ class BatonConnector(base.KVConnectorBase_V1, base.SupportsHMA):
                                  heads=spec.num_kv_heads, blocks=self._kv_cache_config.num_blocks)
         identity = fingerprint.of(self._worker.options.model, self._vllm_config.model_config,
                                   self._vllm_config.parallel_config, detected.dtype,
-                                  detected.packing)
+                                  detected.packing, self._worker.rank)
         self._worker.open(detected, identity, kv_caches)
         # An engine that is not shut down still leaves the node's thread when Python ends.
         atexit.register(self._worker.close)
@@ -175,9 +177,6 @@ class BatonConnector(base.KVConnectorBase_V1, base.SupportsHMA):
         self._scheduler.update_connector_output(connector_output)
 
     def request_finished(self, request, block_ids):
-        return self._scheduler.request_finished(request, block_ids)
-
-    def request_finished_all_groups(self, request, block_ids):
         return self._scheduler.request_finished(request, block_ids)
 
     @classmethod

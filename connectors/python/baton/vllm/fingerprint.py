@@ -48,7 +48,8 @@ def rope_of(hf_config):
     return json.dumps(found, sort_keys=True, default=str, separators=(",", ":"))
 
 
-def of(given_model, model_config, parallel_config, kv_dtype, packing):
+def of(given_model, model_config, parallel_config, kv_dtype, packing, rank):
+    ranks = parallel_config.tensor_parallel_size
     fingerprint = Fingerprint()
     fingerprint.model = model_name(given_model, model_config)
     fingerprint.dtype = kv_dtype
@@ -57,5 +58,6 @@ def of(given_model, model_config, parallel_config, kv_dtype, packing):
     fingerprint.kv_heads = model_config.get_total_num_kv_heads()
     fingerprint.head_dim = model_config.get_head_size()
     fingerprint.rope = rope_of(model_config.hf_text_config)
-    fingerprint.opaque_layout = packing
+    # A rank's KV is of its own heads.
+    fingerprint.opaque_layout = packing if ranks == 1 else f"{packing};rank={rank}/{ranks}"
     return fingerprint

@@ -105,12 +105,13 @@ def _split(address):
     return host.strip("[]"), int(port)
 
 
-def for_decoder(transfer, engine_id, address, tokens):
-    """What a prefiller that holds chunks answers: to be given to the decoder as it is."""
-    host, port = _split(address)
+def for_decoder(transfer, engine_id, addresses, tokens):
+    """What a prefiller that holds chunks answers: to be given to the decoder as it is. `addresses`:
+    of each rank's node; NIXL's shape has room for the first alone."""
+    host, port = _split(addresses[0])
     return {
         "baton": {"handoff": transfer.handoff, "attempt": transfer.attempt, "role": "decode",
-                  "flow": "fetch", "peer": [address], "salt": transfer.salt},
+                  "flow": "fetch", "peer": list(addresses), "salt": transfer.salt},
         "do_remote_prefill": True,
         "do_remote_decode": False,
         "remote_engine_id": engine_id,
@@ -118,5 +119,5 @@ def for_decoder(transfer, engine_id, address, tokens):
         "remote_host": host,
         "remote_port": port,
         "remote_num_tokens": tokens,
-        "tp_size": 1,
+        "tp_size": len(addresses),
     }

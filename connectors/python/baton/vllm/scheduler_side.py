@@ -55,7 +55,7 @@ class Handoff:
     # --- a decoder's
     offers: dict = dataclasses.field(default_factory=dict)  # rank: leading tokens
     held: int = 0  # leading tokens of the engine's own, when it last asked
-    report: dict | None = None
+    reports: dict = dataclasses.field(default_factory=dict)  # rank: HandoffReport as a dict
     computed: int = 0  # of the prompt's tokens, by this engine
     own: bool = False  # reload
     # --- a prefiller's
@@ -148,8 +148,8 @@ class SchedulerSide:
             return "kv_role is kv_producer: this instance does not load from others"
         if transfer.two_step and self.options.mode == "transient":
             return "it names no decoder, and in transient mode nothing is held for one"
-        if len(transfer.peer) > 1:
-            return f"its peer has {len(transfer.peer)} ranks, this instance 1"
+        if len(transfer.peer) not in (0, self.ranks):
+            return f"its peer has {len(transfer.peer)} ranks, this instance {self.ranks}"
         return ""
 
     def _budget(self, transfer):
@@ -188,7 +188,11 @@ class SchedulerSide:
                 self._finish_load(load)
                 return 0, False
             return load.tokens - computed, True
-        external = min(load.offers.values()) - computed
+        offers = set(load.offers.values())
+        if len(offers) > 1:
+            self._give_up(load, f"its ranks are offered different parts: {sorted(offers)} tokens")
+            return 0, False
+        external = offers.pop() - computed
         if external <= 0:
             self._give_up(load, "the engine holds what is offered")
             return 0, False
@@ -259,7 +263,8 @@ class SchedulerSide:
 
     def _preempted(self, request_id):
         send = self._sends.get(request_id)
-        if send is not None and send.state == State.ACCEPTED:
+        # What is gathered already needs the blocks no more.
+        if send is not None and send.state == State.ACCEPTED and len(send.released) < self.ranks:
             send.state, send.why = State.OVER, "the prefiller's engine preempted the request"
             self._orders.preempted.append(request_id)
 
@@ -291,10 +296,12 @@ class SchedulerSide:
                 load = self._loads.get(request_id)
                 if load is not None and load.state in (State.WAITING, State.OFFERED):
                     load.state, load.why = State.FAILED, why
+                    if self.ranks > 1:  # the others' sessions are for nothing then
+                        self._orders.closes.append(Close(request_id, why, load=True))
             for request_id, report in said.reports.items():
                 load = self._loads.get(request_id)
                 if load is not None:
-                    load.report = report
+                    load.reports[rank] = report
             for request_id in said.released:
                 send = self._sends.get(request_id)
                 if send is not None:
@@ -329,17 +336,21 @@ class SchedulerSide:
         return delay, answer
 
     def _for_decoder(self, send):
-        return transfer_params.for_decoder(send.transfer, self.engine_id, self.addresses[0],
+        return transfer_params.for_decoder(send.transfer, self.engine_id, self.addresses,
                                            send.tokens) if self.addresses else None
 
     def _answer(self, load):
-        said = load.report or {}
+        """Of all ranks: what failed rather than what did not, the bytes of all, the least share."""
+        said = list(load.reports.values())
+        ends = [each["end"] or "failed" for each in said]
+        bad = next((end for end in ends if end != "committed"), "failed")
+        shares = [each["share_of_bound"] for each in said if each["share_of_bound"] is not None]
         return {"baton": {"handoff": load.transfer.handoff,
-                          "end": said.get("end") or "failed",
-                          "why": said.get("why") or load.why,
-                          "bytes": said.get("bytes", 0),
-                          "transport": said.get("transport", ""),
-                          "share_of_bound": said.get("share_of_bound"),
+                          "end": "committed" if ends == ["committed"] * self.ranks else bad,
+                          "why": next((each["why"] for each in said if each["why"]), load.why),
+                          "bytes": sum(each["bytes"] for each in said),
+                          "transport": next((each["transport"] for each in said), ""),
+                          "share_of_bound": min(shares, default=None),
                           "prompt_tokens_computed": load.computed}}
 
 

@@ -15,7 +15,7 @@ import dataclasses
 import itertools
 
 import baton
-from baton.vllm.config import chunk_tokens
+from baton.vllm.config import chunk_tokens, of_rank
 from baton.vllm.guard import hook, logger
 from baton.vllm.orders import News, RankNews
 from baton.vllm.stats import BatonStats
@@ -81,10 +81,10 @@ class WorkerSide:
     def open(self, detected, fingerprint, tensors):
         options = self.options
         config = baton.NodeConfig()
-        config.listen = options.node
+        config.listen = of_rank(options.node, self.rank)
         if options.node_http:
-            config.http = options.node_http
-        config.advertise = options.advertise
+            config.http = of_rank(options.node_http, self.rank)
+        config.advertise = of_rank(options.advertise, self.rank)
         config.channel = options.channel
         config.transient = options.mode == "transient"
         config.fingerprint = fingerprint
@@ -160,7 +160,8 @@ class WorkerSide:
         except Exception as error:
             self.errors += 1
             logger.exception("request %s: its handoff is given up", request_id)
-            self._broken(request_id, f"the worker's side failed: {error}")
+            line = (str(error).splitlines() or [""])[0]
+            self._broken(request_id, f"the worker's side failed: {type(error).__name__}: {line}")
 
     def _broken(self, request_id, why):
         send, load = self._sends.get(request_id), self._loads.get(request_id)
@@ -176,7 +177,7 @@ class WorkerSide:
         sends = order.role in ("prefill", "store")
         record = (Send if sends else Load)(order.request_id, tag)
         arguments = dict(node=self.node, handoff=order.handoff, attempt=order.attempt,
-                         peer=order.peer, budget_s=order.budget_s, tokens=order.tokens,
+                         peer=order.peer[self.rank:self.rank + 1], budget_s=order.budget_s, tokens=order.tokens,
                          salt=order.salt, adapter=order.adapter, tag=tag)
         try:
             if sends:

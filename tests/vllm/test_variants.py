@@ -1,0 +1,55 @@
+"""The same over ucx, compiled instead of eager, in bfloat16, and with the policy that fails a request
+whose KV does not come. Compared with the same configuration's own tokens: other shapes of a step
+round otherwise in bfloat16."""
+
+import pytest
+from tokenizers import Tokenizer
+
+from conftest import model_folder
+from engines import Pair
+from test_handoff import alone, assert_handed_off, assert_idle, request
+from text import prompt
+
+
+@pytest.fixture(scope="module")
+def variant(start, tmp_path_factory):
+    setup = {"extra": {"channel": "ucx"}, "policy": "fail",
+             "arguments": {"dtype": "bfloat16", "enforce_eager": False},
+             # Compiled once: the second finds what the first has made.
+             "cache": str(tmp_path_factory.mktemp("compiled"))}
+    prefiller = start("prefiller-variant", "kv_producer", 0, **setup).wait_ready()
+    decoder = start("decoder-variant", "kv_consumer", 1, **setup).wait_ready()
+    two = Pair(prefiller, decoder)
+    two.channel, two.block_tokens, two.element_bytes = "ucx:tcp", 128, 2
+    yield two
+    assert [engine.end() for engine in (prefiller, decoder)] == [0, 0]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.from_file(model_folder() + "/tokenizer.json")
+
+
+@pytest.mark.parametrize("tokens", [33, 129, 600])
+def test_push_is_equal_to_one_engine(variant, tokenizer, tokens):
+    asked = [request(prompt(tokenizer, tokens, seed=500 + tokens))]
+    (right,) = alone(variant.prefiller, asked)
+    prefills, decodes = variant.push(asked)
+    assert prefills[0]["tokens"] == right[:1]
+    assert decodes[0]["tokens"] == right
+    assert_handed_off(variant, asked, decodes)
+
+
+def test_without_its_kv_a_request_fails(variant, tokenizer):
+    """vLLM's own error, under its policy `fail`; and the next request is served."""
+    asked = request(prompt(tokenizer, 200, seed=5500))
+    (failing,) = variant.decoder.call("submit", [{**asked, "params": {"baton": {
+        "handoff": "44444444-2222-3333-4444-555555555555", "role": "decode", "flow": "fetch",
+        "peer": ["127.0.0.1:1"]}}}])
+    assert failing not in variant.decoder.call("steps", 100_000)  # it ended without a token
+    assert_idle(variant.decoder)
+    assert "Failing 1 request(s) due to KV load failure (failure_policy=fail, 200 tokens" in (
+        variant.decoder.log.read_text())
+    (answer,) = variant.decoder.generate([asked])
+    assert answer["finish_reason"] == "length"
+    assert_idle(variant.decoder)
