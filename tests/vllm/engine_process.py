@@ -2,6 +2,8 @@
 
     engine_process.py {"model": …, "role": "kv_producer", "extra": {…}, "arguments": {…}}
 
+With "beside", a list of further connectors, all are in one MultiConnector, ours the first.
+
 The engine runs in the process (VLLM_ENABLE_V1_MULTIPROCESSING=0), so that its own counters, block
 pool and connector can be looked at. Lines on stdout that are no answers do not begin with '@'.
 """
@@ -35,7 +37,19 @@ def start(setup):
             "kv_load_failure_policy": setup.get("policy", "recompute"),
             "kv_connector_extra_config": setup.get("extra", {}),
         }
+    if setup.get("beside"):
+        ours = arguments["kv_transfer_config"]
+        arguments["kv_transfer_config"] = {
+            "kv_connector": "MultiConnector", "kv_role": setup["role"],
+            "kv_load_failure_policy": ours["kv_load_failure_policy"],
+            "kv_connector_extra_config": {"connectors": [ours, *setup["beside"]]},
+        }
     return LLM(**arguments)
+
+
+def ours_of(connector):
+    """The engine's BatonConnector, be it inside a MultiConnector."""
+    return connector.sub_connectors[0] if hasattr(connector, "sub_connectors") else connector
 
 
 class Engine:
@@ -134,13 +148,13 @@ class Engine:
                 "requests": len(self.scheduler.requests),
                 "sessions": len(worker._sends) + len(worker._loads) if worker else 0,
                 "errors": ((worker.errors if worker else 0)
-                           + (connector._scheduler.errors if connector else 0))}
+                           + (ours_of(connector)._scheduler.errors if connector else 0))}
 
     def worker(self):
         """None where there is no connector, or several ranks, which are processes of their own."""
         from vllm.distributed.kv_transfer import get_kv_transfer_group, has_kv_transfer_group
 
-        return get_kv_transfer_group()._worker if has_kv_transfer_group() else None
+        return ours_of(get_kv_transfer_group())._worker if has_kv_transfer_group() else None
 
     def kv(self):
         """What another node must say to be taken for one of an engine like this."""
@@ -157,21 +171,17 @@ class Engine:
 
     def nodes(self):
         """The address of each rank's node."""
-        return self.scheduler.connector._scheduler.addresses
+        return ours_of(self.scheduler.connector)._scheduler.addresses
 
     def metrics(self):
         """The node's metrics, as Prometheus text."""
         return self.worker().node.metrics()
 
-    def preemptions(self):
-        return sum(metric.value for metric in self.llm.get_metrics()
-                   if metric.name == "vllm:num_preemptions")
-
-    def counters(self):
-        """vLLM's own: name, labels' values and value of its counters for prompts' tokens."""
+    def counters(self, prefix="vllm:prompt_tokens"):
+        """vLLM's: name, labels' values and value of its counters with that beginning."""
         return [[metric.name, sorted(metric.labels.values()), metric.value]
                 for metric in self.llm.get_metrics()
-                if metric.name.startswith("vllm:prompt_tokens") and hasattr(metric, "value")]
+                if metric.name.startswith(prefix) and hasattr(metric, "value")]
 
 
 def main():

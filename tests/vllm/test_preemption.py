@@ -19,7 +19,7 @@ def tokenizer():
 
 
 def preemptions(engine):
-    return engine.call("preemptions")
+    return sum(value for _, _, value in engine.call("counters", "vllm:num_preemptions"))
 
 
 def asked_for(tokenizer, **fields):

@@ -1,4 +1,8 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from vllm.distributed.kv_transfer.kv_connector.v1.multi_connector import (
+    MultiConnector,
+    MultiKVConnectorStats,
+)
 
 from baton.vllm.stats import COUNTS, BatonPromMetrics, BatonStats
 
@@ -25,6 +29,13 @@ def test_sums_and_the_median():
                               "median load (ms)": 2000.0, "sends": 0, "errors": 0}
     total.reset()
     assert total.is_empty()
+
+
+def test_inside_a_multi_connector_they_are_found_by_name():
+    sent = MultiKVConnectorStats({"BatonConnector": stats(loads=2)}).to_dict()
+    came = MultiConnector.build_kv_connector_stats(sent)
+    assert came.aggregate(MultiConnector.build_kv_connector_stats(sent)).reduce()[
+        "BatonConnector"]["loads"] == 4
 
 
 def test_prometheus():

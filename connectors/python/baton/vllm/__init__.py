@@ -7,6 +7,14 @@ vllm serve MODEL --kv-transfer-config '{"kv_connector": "BatonConnector",
 The options of kv_connector_extra_config are in config.py.
 """
 
+from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
+
 from baton.vllm.connector import BatonConnector
+
+# Inside a MultiConnector vLLM finds the class by its name alone where it reads the stats of one.
+try:
+    KVConnectorFactory.register_connector("BatonConnector", __name__, "BatonConnector")
+except ValueError:
+    pass  # a second import of this module, or a vLLM that has been told of it
 
 __all__ = ["BatonConnector"]

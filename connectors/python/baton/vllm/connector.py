@@ -154,7 +154,9 @@ class BatonConnector(base.KVConnectorBase_V1):
     # --- the scheduler's side
 
     def set_xfer_handshake_metadata(self, metadata):
-        self._scheduler.addresses = [metadata[rank].node for rank in sorted(metadata)]
+        # Inside a MultiConnector this may be what another connector says.
+        self._scheduler.addresses = [metadata[rank].node for rank in sorted(metadata)
+                                     if isinstance(metadata[rank], NodeAddress)]
 
     def on_new_request(self, request):
         self._scheduler.on_new_request(request)
