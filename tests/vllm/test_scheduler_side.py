@@ -285,6 +285,15 @@ def test_two_steps_need_retained_chunks():
     assert s.request_finished(request, ([1, 2, 3],)) == (False, None)
 
 
+@pytest.mark.parametrize("producer, mode, retain_received, nothing", [
+    (True, "transient", False, True), (True, "transient", True, False),
+    (True, "retained", False, False), (False, "retained", False, True)])
+def test_what_is_kept_is_not_said_to_be_dropped(producer, mode, retain_received, nothing):
+    s = side(mode=mode, producer=producer)
+    s.options = dataclasses.replace(s.options, retain_received=retain_received)
+    assert s.keeps_nothing() is nothing
+
+
 def test_a_prefill_that_is_aborted_holds_its_blocks_until_it_is_fenced_off():
     s, request = side(), prefill()
     s.on_new_request(request)

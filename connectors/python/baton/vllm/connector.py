@@ -181,6 +181,11 @@ class BatonConnector(base.KVConnectorBase_V1):
     def request_finished(self, request, block_ids):
         return self._scheduler.request_finished(request, block_ids)
 
+    def reset_cache(self):
+        """vLLM asks for it where KV means nothing any more, after a change of weights: what is kept
+        cannot be dropped yet, and saying nothing would be taken for done."""
+        return self._scheduler.keeps_nothing()
+
     @classmethod
     def build_kv_connector_stats(cls, data=None):
         return BatonStats(data)

@@ -227,6 +227,15 @@ class SchedulerSide:
         load = self._loads.get(request_id)
         return load is not None and load.own
 
+    @hook(lambda: False)
+    def keeps_nothing(self):
+        sent = self.producer and self.options.mode == "retained"
+        if not sent and not self.options.retain_received:
+            return True
+        logger.warning("the node's host tier keeps chunks of KV, and they cannot be dropped while "
+                       "it runs: with other weights start anew, or use the mode 'transient'")
+        return False
+
     # --- a step
 
     @hook(Orders)
