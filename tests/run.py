@@ -18,6 +18,7 @@ sys.path += [str(ROOT / "examples"), str(ROOT / "tests/e2e")]
 import built  # noqa: E402
 import model_file  # noqa: E402
 
+VLLM = "vllm"  # no preset of CMake's: the real vLLM, in a virtual environment of its own
 BUILD_FOLDERS = {"release": "build", "asan": "build-asan", "tsan": "build-tsan"}
 # The channels over which the end-to-end tests run. Each channel's own tests run in every preset.
 CHANNELS = {"release": ["local", "tcp", "ucx"], "asan": ["tcp"], "tsan": ["local"]}
@@ -30,6 +31,7 @@ ONLY = {"ucx": ["test_authentication.py", "test_corruption.py", "test_death.py",
 CTEST_LIMIT_S = 900
 PYTEST_LIMIT_S = 900
 MODEL_LIMIT_S = 300  # 98 MB, the first time
+VLLM_LIMIT_S = 2400  # with its installation, and the package's build
 PYTEST_NO_TESTS = 5  # pytest's exit code when none was collected
 # What a failed test said is repeated at the very end, its last lines: of a long log often only the
 # end is kept.
@@ -241,6 +243,23 @@ def run_preset(preset, pattern, model):
     return total
 
 
+def run_vllm(pattern):
+    note("vllm: the Python package, and its connector with the real engine")
+    started = time.monotonic()
+    junit = ROOT / "build-vllm/vllm.xml"
+    junit.unlink(missing_ok=True)
+    command = [sys.executable, "tests/vllm/run.py", f"--junit={junit}",
+               *([f"--name-regex={pattern}"] if pattern else [])]
+    code = run(command, limit_s=VLLM_LIMIT_S, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+    total = count_junit(junit)
+    if code == model_file.UNREACHABLE_EXIT:
+        total.skipped += 1
+    elif code not in (0, PYTEST_NO_TESTS) and total.failed == 0:
+        total.fail("vllm", f"exit code {code} without a failed test")
+    note(f"vllm: {total.tests} tests: {total} ({time.monotonic() - started:.0f} s)")
+    return total
+
+
 def run_static(pattern):
     with tempfile.TemporaryDirectory() as folder:
         env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
@@ -270,8 +289,9 @@ def main():
     parser = argparse.ArgumentParser(prog="tests/run.sh", description=__doc__)
     parser.add_argument("--no-install", action="store_true",
                         help="do not install missing Debian packages (seen to by run.sh)")
-    parser.add_argument("--preset", action="append", choices=list(BUILD_FOLDERS),
-                        help="only this preset (repeatable)")
+    parser.add_argument("--preset", action="append", choices=[*BUILD_FOLDERS, VLLM],
+                        help="only this preset (repeatable); vllm: the tests with the real vLLM, "
+                        "which otherwise run where no --filter is given")
     parser.add_argument("--filter", type=name_pattern, metavar="REGEX",
                         help="only tests whose name matches")
     options = parser.parse_args()
@@ -283,8 +303,10 @@ def main():
     model, without = test_model()
     if without.failed:
         rows["model"] = without
-    for preset in options.preset or BUILD_FOLDERS:
-        rows[preset] = run_preset(preset, options.filter, model)
+    presets = options.preset or [*BUILD_FOLDERS, *([] if options.filter else [VLLM])]
+    for preset in presets:
+        rows[preset] = (run_vllm(options.filter) if preset == VLLM else
+                        run_preset(preset, options.filter, model))
     total = Count()
     note(f"all, in {time.monotonic() - started:.0f} s:")
     for name, count in rows.items():

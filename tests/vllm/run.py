@@ -1,8 +1,6 @@
-"""What run.sh does: a virtual environment, the package, the model, the tests.
+"""What run.sh does: a virtual environment, the package, the model, the tests."""
 
-    run.py VENV yes|no [pytest's arguments]    (no: the package is taken as it is installed)
-"""
-
+import argparse
 import os
 import re
 import subprocess
@@ -67,15 +65,20 @@ def make_venv(folder):
 
 
 def main():
-    folder, build = Path(sys.argv[1]).absolute(), sys.argv[2] == "yes"
+    parser = argparse.ArgumentParser(prog="tests/vllm/run.sh", epilog="further: pytest's")
+    parser.add_argument("--venv", type=Path, default=FOLDER / "venv")
+    parser.add_argument("--no-build", action="store_true")
+    parser.add_argument("--junit", type=Path, default=FOLDER / "results.xml")
+    options, further = parser.parse_known_args()
+    folder, results = options.venv.absolute(), options.junit.absolute()
     try:
         python = make_venv(folder)
         model = model_file.get(ROOT / "models")
     except (Unreachable, model_file.Unreachable) as error:
         print(f"skipped: the package index cannot be reached: {error}")
         print("0 passed, 0 failed, 1 skipped")
-        return 0
-    if build:
+        return model_file.UNREACHABLE_EXIT
+    if not options.no_build:
         print("building the package baton, and the router", flush=True)
         # By the names under which CMake finds them: ccache then knows what the programs' build has
         # compiled already.
@@ -84,10 +87,9 @@ def main():
         run("cmake", "--preset", "release")
         run("cmake", "--build", "--preset", "release", "--target", "baton-router")
     run(python, HERE / "convert_model.py", model, FOLDER / "smollm2-float32", "float32")
-    results = FOLDER / "results.xml"
     results.unlink(missing_ok=True)
     code = subprocess.run([python, "-m", "pytest", HERE, "-p", "no:warnings", "-q",
-                           f"--junit-xml={results}", *sys.argv[3:]], cwd=ROOT).returncode
+                           f"--junit-xml={results}", *further], cwd=ROOT).returncode
     suites = ElementTree.parse(results).getroot().iter("testsuite") if results.is_file() else ()
     counts = [{name: int(suite.get(name)) for name in ("tests", "failures", "errors", "skipped")}
               for suite in suites]
@@ -96,7 +98,7 @@ def main():
     failed = total["failures"] + total["errors"]
     passed = total["tests"] - failed - total["skipped"]
     print(f"{passed} passed, {failed} failed, {total['skipped']} skipped")
-    return 0 if code == 0 and passed else 1
+    return code or (0 if passed else 1)
 
 
 if __name__ == "__main__":
