@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import tiny_model
 from engines import Engine, Pair
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +31,30 @@ def start(tmp_path_factory):
     yield make
     codes = {engine.name: engine.end() for engine in started}
     assert set(codes.values()) <= {0}, codes
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny_model.save(folder)
+    return str(folder)
+
+
+def tiny_arguments(folder, **further):
+    return {"model": folder, "tokenizer": model_folder(), "block_size": 64, "max_model_len": 1024,
+            "max_num_batched_tokens": 1024, "gpu_memory_utilization": 0.1, **further}
+
+
+@pytest.fixture(scope="session", params=["local", "tcp"])
+def tiny(request, start, tiny_folder):
+    """A prefiller and a decoder of the tiny model."""
+    setup = {"extra": {"channel": request.param}, "arguments": tiny_arguments(tiny_folder)}
+    engines = [start(f"tiny-{role}-{request.param}", role, core, **setup)
+               for core, role in enumerate(("kv_producer", "kv_consumer"))]
+    two = Pair(*(engine.wait_ready() for engine in engines))
+    two.channel = request.param
+    yield two
+    assert [engine.end() for engine in engines] == [0, 0]
 
 
 @pytest.fixture(scope="session")

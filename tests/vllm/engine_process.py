@@ -156,6 +156,16 @@ class Engine:
 
         return ours_of(get_kv_transfer_group())._worker if has_kv_transfer_group() else None
 
+    def held(self):
+        """What its node holds beyond the chunks that its host tier keeps, in slots, and how many
+        descriptors this process has open."""
+        debug = json.loads(self.worker().node.debug())
+        pools = debug["slots"]["pools"]
+        retained = pools["retained"]["held"] if "retained" in pools else 0
+        return {"slots": pools["transit"]["held"] + retained - debug["host_tier"]["chunks"],
+                "quarantined": debug["slots"]["quarantined"],
+                "descriptors": len(os.listdir("/proc/self/fd"))}
+
     def kv(self):
         """What another node must say to be taken for one of an engine like this."""
         worker = self.worker()

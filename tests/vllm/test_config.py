@@ -1,6 +1,7 @@
 import pytest
 
 from baton.vllm import config
+from conftest import ROOT
 
 
 def test_defaults():
@@ -37,5 +38,6 @@ def test_a_rank_has_an_address_of_its_own(address, rank, expected):
     assert config.of_rank(address, rank) == expected
 
 
-def test_every_option_says_what_it_means():
+def test_every_option_is_in_the_readme_with_default_and_meaning():
     assert all(field.metadata["meaning"] for field in config.FIELDS.values())
+    assert config.table() in (ROOT / "examples/vllm/README.md").read_text()

@@ -1,4 +1,5 @@
-"""What goes wrong with a handoff costs time and no tokens, and nothing is left of it."""
+"""What goes wrong with a handoff costs time and no tokens, and nothing is left of it. With the tiny
+model: what fails here are processes, at moments."""
 
 import json
 import os
@@ -11,19 +12,16 @@ import uuid
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer
 
-from conftest import model_folder
 from test_handoff import alone, assert_idle, request
-from text import prompt
+from tiny_model import LAYERS, prompt
 
 TOKENS = 300
-LAYERS = 30
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return Tokenizer.from_file(model_folder() + "/tokenizer.json")
+@pytest.fixture
+def pair(tiny):
+    return tiny
 
 
 class FakePrefiller:
@@ -62,10 +60,10 @@ def decode_with(pair, asked, **what):
         fake.end()
 
 
-def test_bytes_of_nobody_change_the_tokens(pair, tokenizer):
+def test_bytes_of_nobody_change_the_tokens(pair):
     """The control: equal tokens elsewhere mean equal KV, since KV that verifies and is wrong gives
     other tokens."""
-    asked = asked_for(prompt(tokenizer, TOKENS, seed=7000))
+    asked = asked_for(prompt(TOKENS, seed=7000))
     (right,) = alone(pair.prefiller, [asked])
     answer = decode_with(pair, asked, after="sent", layers_done=LAYERS, then="complete",
                          numbers=True)
@@ -76,9 +74,9 @@ def test_bytes_of_nobody_change_the_tokens(pair, tokenizer):
 
 @pytest.mark.parametrize("then", ["die", "stop", "abort"])
 @pytest.mark.parametrize("after, layers", [("made", 0), ("begun", 0), ("accepted", 0),
-                                           ("sent", 1), ("sent", 17), ("sent", 29)])
-def test_a_prefiller_that_fails(pair, tokenizer, after, layers, then):
-    asked = asked_for(prompt(tokenizer, TOKENS, seed=7100 + layers))
+                                           ("sent", 1), ("sent", 2), ("sent", LAYERS - 1)])
+def test_a_prefiller_that_fails(pair, after, layers, then):
+    asked = asked_for(prompt(TOKENS, seed=7100 + layers))
     (right,) = alone(pair.prefiller, [asked])
     answer = decode_with(pair, asked, after=after, layers_done=layers, then=then)
     assert answer["tokens"] == right and answer["finish_reason"] == "length"
@@ -88,9 +86,9 @@ def test_a_prefiller_that_fails(pair, tokenizer, after, layers, then):
     assert_idle(pair.decoder)
 
 
-def test_a_stopped_engine_and_what_it_says_afterwards(pair, tokenizer):
+def test_a_stopped_engine_and_what_it_says_afterwards(pair):
     """The prefiller's whole process stops and comes back: the decoder has computed meanwhile."""
-    asked = asked_for(prompt(tokenizer, TOKENS, seed=7200))
+    asked = asked_for(prompt(TOKENS, seed=7200))
     (right,) = alone(pair.prefiller, [asked])
     handoff = {"handoff": str(uuid.uuid4()), "budget_ms": 60_000}
     peer = pair.decoder.call("nodes")
@@ -108,17 +106,18 @@ def test_a_stopped_engine_and_what_it_says_afterwards(pair, tokenizer):
         assert_idle(engine)
 
 
-ROUNDS = int(os.environ.get("BATON_VLLM_ROUNDS", "20"))
+ROUNDS = 100  # over each channel
 
 
-def test_aborts_at_any_step_leave_nothing(pair, tokenizer):
+def test_aborts_at_any_step_leave_nothing(pair):
     """Seeded rounds: requests on both sides, each stepped for a while, some aborted on either."""
     seed = 8000
     chance = random.Random(seed)
-    ids = {tokens: prompt(tokenizer, tokens, seed=seed + tokens) for tokens in (40, 129, 300)}
+    ids = {tokens: prompt(tokens, seed=seed + tokens) for tokens in (40, 129, 300)}
     right = {tokens: alone(pair.prefiller, [asked_for(of)])[0] for tokens, of in ids.items()}
     nodes = [engine.call("nodes") for engine in (pair.prefiller, pair.decoder)]
     ended, whole = {}, 0
+    before = [engine.call("held") for engine in (pair.prefiller, pair.decoder)]
     for turn in range(ROUNDS):
         live, expected = {pair.prefiller: [], pair.decoder: []}, {}
         for _ in range(chance.randint(1, 3)):
@@ -150,3 +149,6 @@ def test_aborts_at_any_step_leave_nothing(pair, tokenizer):
         for engine in live:
             assert_idle(engine)
     assert whole > ROUNDS / 4  # enough of them went their whole way
+    for engine, at_first in zip((pair.prefiller, pair.decoder), before):
+        assert engine.call("held") == at_first
+        assert (at_first["slots"], at_first["quarantined"]) == (0, 0)

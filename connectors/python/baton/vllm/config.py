@@ -4,6 +4,7 @@ else is read (but BATON_TOKEN or BATON_TOKEN_FILE, and BATON_LOG_LEVEL, as by ev
 
 import dataclasses
 import difflib
+import json
 
 
 def option(default, meaning):
@@ -83,11 +84,12 @@ def chunk_tokens(options, block_tokens):
     return options.chunk_tokens or -(-256 // block_tokens) * block_tokens
 
 
-def main():
-    """`python -m baton.vllm.config` prints the options (baton.vllm needs vLLM to be importable)."""
-    for name, field in FIELDS.items():
-        print(f"{name} (default {field.default!r}): {field.metadata['meaning']}")
+def table():
+    """The options as a table for a README."""
+    rows = [f"| `{name}` | `{json.dumps(field.default)}` | {field.metadata['meaning']} |\n"
+            for name, field in FIELDS.items()]
+    return "| option | default | meaning |\n|---|---|---|\n" + "".join(rows)
 
 
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # python -m baton.vllm.config
+    print(table(), end="")
