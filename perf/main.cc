@@ -80,7 +80,8 @@ int run(int argc, char** argv) {
     return usage_error(app, "which question? expected one of its subcommands, or --serve");
   init_logging("baton-bench");
   // Each handoff's end is a line of the log; here only what goes wrong is of interest.
-  if (log::default_logger()->level() == log::level::info) log::set_level(log::level::err);
+  if (log::writes(log::Level::kInfo) && !log::writes(log::Level::kDebug))
+    log::set_level(log::Level::kError);
   try {
     return serving.serve || serving.receive->parsed() ? serve(app, serving)
                                                       : ask(app, questions, common);

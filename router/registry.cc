@@ -191,9 +191,9 @@ void Registry::set_healthy(Instance& instance, bool healthy, const std::string& 
     for (const auto& other : instances_) other->seen = false;
   instance.state.healthy = healthy;
   instance.healthy_gauge->Set(healthy ? 1 : 0);
-  log::log(healthy ? spdlog::level::info : spdlog::level::warn,
-           "instance {} role={} url={} why=\"{}\"", healthy ? "healthy" : "unhealthy",
-           role_name(instance.role), instance.config.url.to_string(), why);
+  log::log(healthy ? log::Level::kInfo : log::Level::kWarn, "instance {} role={} url={} why=\"{}\"",
+           healthy ? "healthy" : "unhealthy", role_name(instance.role),
+           instance.config.url.to_string(), why);
 }
 
 }  // namespace baton::router

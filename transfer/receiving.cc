@@ -171,7 +171,7 @@ void Receiving::ended(End end, const Status& why) {
               to_ms(ended_at_ - created_at_));
   else
     // That the host tier has nothing of a prompt is no trouble.
-    log::log(own_ && end == End::kRefused ? log::level::debug : log::level::warn,
+    log::log(own_ && end == End::kRefused ? log::Level::kDebug : log::Level::kWarn,
              "handoff ended on the receiver's side handoff={} end={} why=\"{}\"",
              machine_.handoff().to_string(), protocol::end_name(end), why.message());
 }

@@ -6,6 +6,6 @@
 
 namespace {
 
-[[maybe_unused]] const auto* const kLogger = baton::log::default_logger_raw();
+[[maybe_unused]] const bool kLogs = baton::log::writes(baton::log::Level::kError);
 
 }  // namespace

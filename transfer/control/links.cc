@@ -227,7 +227,7 @@ void Plane::refuse(const LinkPtr& link, Refuse refuse) {
   refuse.text = protocol::bounded_text(printable(refuse.text));
   const Status why(Code::kRefused, refuse.text);
   const bool duplicate = refuse.reason == RefuseReason::kDuplicate;
-  log::log(duplicate ? log::level::debug : log::level::warn,
+  log::log(duplicate ? log::Level::kDebug : log::Level::kWarn,
            "control connection refused by us peer={} remote={} reason={} text=\"{}\"", link->name(),
            link->connection->remote(), refuse_reason_name(refuse.reason), refuse.text);
   link->stage = Link::Stage::kRefused;

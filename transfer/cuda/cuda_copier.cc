@@ -46,7 +46,7 @@ const char* kind_of(const Job& job) { return job.copy.gathers ? "gather" : "scat
       "the GPU hangs, and this process is to end: a copy that may still write to memory keeps its "
       "owners from freeing it, so the process ends here device={} exit_code={}",
       device, kHungGpuExit);
-  log::default_logger()->flush();
+  log::flush();
   ::_exit(kHungGpuExit);
 }
 

@@ -20,9 +20,9 @@ ucs_log_func_rc_t log_to_ours(const char*, unsigned, const char*, ucs_log_level_
                               const ucs_log_component_config_t*, const char* format, va_list args) {
   std::array<char, 512> text{};
   std::vsnprintf(text.data(), text.size(), format, args);
-  const auto ours = level <= UCS_LOG_LEVEL_ERROR  ? log::level::err
-                    : level == UCS_LOG_LEVEL_WARN ? log::level::warn
-                                                  : log::level::debug;
+  const auto ours = level <= UCS_LOG_LEVEL_ERROR  ? log::Level::kError
+                    : level == UCS_LOG_LEVEL_WARN ? log::Level::kWarn
+                                                  : log::Level::kDebug;
   log::log(ours, "ucx says text=\"{}\"", text.data());
   return UCS_LOG_FUNC_RC_STOP;
 }

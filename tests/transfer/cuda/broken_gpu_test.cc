@@ -115,7 +115,7 @@ TEST_F(BrokenGpu, ItIsNotTriedAgainAndSaidOnce) {
   EXPECT_EQ(gather_all(), kCopies);
   mend();  // it would work again, if it were tried
   EXPECT_EQ(gather_all(), kCopies);
-  log::default_logger()->flush();
+  log::flush();
   const std::string said = testing::internal::GetCapturedStdout();
   const size_t first = said.find("[error]");
   EXPECT_NE(first, std::string::npos);
@@ -147,7 +147,7 @@ TEST_F(BrokenGpu, ACopyThatHangsIsSaidAndCountedOnceAndWaitedFor) {
   let_go();
   EXPECT_EQ(done, 2u);
   EXPECT_EQ(late_, 2u);
-  log::default_logger()->flush();
+  log::flush();
   const std::string said = testing::internal::GetCapturedStdout();
   EXPECT_EQ(occurrences(said, "has not ended device=0 copy=gather bytes=4096"), 2u) << said;
   EXPECT_EQ(occurrences(said, "a late copy on the GPU has ended"), 2u) << said;
