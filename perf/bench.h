@@ -32,16 +32,16 @@ struct Run {
 // A question adds its subcommand and says how it is answered. kInvalidArgument is the command
 // line's fault (exit 2), kChecksum wrong bytes, anything else what went wrong (exit 1).
 struct Question {
-  CLI::App* command = nullptr;
+  Command command;
   std::function<Status(Run&)> answer;
 };
 
-Question add_handoff(CLI::App& app);
-Question add_keys(CLI::App& app);
-Question add_kernels(CLI::App& app);
-Question add_latency(CLI::App& app);
-Question add_many(CLI::App& app);
-Question add_pipeline(CLI::App& app);
-Question add_checksum(CLI::App& app);
+Question add_handoff(const Command& app);
+Question add_keys(const Command& app);
+Question add_kernels(const Command& app);
+Question add_latency(const Command& app);
+Question add_many(const Command& app);
+Question add_pipeline(const Command& app);
+Question add_checksum(const Command& app);
 
 }  // namespace baton::bench

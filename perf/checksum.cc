@@ -65,11 +65,11 @@ Status answer(const PairOptions& options, Run& run) {
 
 }  // namespace
 
-Question add_checksum(CLI::App& app) {
+Question add_checksum(const Command& app) {
   auto options = std::make_shared<PairOptions>();
   options->channel = "local";
-  CLI::App* command = app.add_subcommand("checksum", "what does the checksum cost a handoff");
-  add_pair_options(*command, *options);
+  Command command = app.add_command("checksum", "what does the checksum cost a handoff");
+  add_pair_options(command, *options);
   return {command, [options](Run& run) { return answer(*options, run); }};
 }
 

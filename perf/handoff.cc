@@ -137,16 +137,16 @@ Status answer(const Options& options, Run& run) {
 
 }  // namespace
 
-Question add_handoff(CLI::App& app) {
+Question add_handoff(const Command& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("handoff", "how fast is one handoff over a channel");
-  add_pair_options(*command, *options);
-  command->add_option("--memory", options->memory,
-                      "of both engines' KV: host, cuda or cuda:N (host)");
-  command->add_option("--timeline", options->timeline,
-                      "writes one more handoff as a Perfetto/Chrome timeline into that file");
-  command->add_flag("--external", options->external,
-                    "compares the reference with iperf3 (tcp) or ucx_perftest (ucx), too");
+  Command command = app.add_command("handoff", "how fast is one handoff over a channel");
+  add_pair_options(command, *options);
+  command.add_option("--memory", options->memory,
+                     "of both engines' KV: host, cuda or cuda:N (host)");
+  command.add_option("--timeline", options->timeline,
+                     "writes one more handoff as a Perfetto/Chrome timeline into that file");
+  command.add_flag("--external", options->external,
+                   "compares the reference with iperf3 (tcp) or ucx_perftest (ucx), too");
   return {command, [options](Run& run) { return answer(*options, run); }};
 }
 

@@ -271,23 +271,22 @@ Status answer_on_host(const Options& options, Run& run) {
 
 }  // namespace
 
-Question add_kernels(CLI::App& app) {
+Question add_kernels(const Command& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* command =
-      app.add_subcommand("kernels", "how fast do gather and scatter copy and check");
-  command->add_option("--bytes", options->bytes, "copied in a sample (256MiB)");
-  command->add_option("--segment-bytes", options->segment_bytes, "of a segment (1MiB)");
-  command->add_option("--run-bytes", options->run_bytes,
-                      "lengths of contiguous runs (64KiB,16KiB,4KiB,1KiB,512B,128B)");
-  command->add_option("--block-bytes", options->block_bytes,
-                      "of a block that is written in another order than it was read (64KiB)");
-  command->add_option("--memory", options->memory,
-                      "host, cuda or cuda:N; on a GPU --block-bytes is a list of run lengths "
-                      "(host)");
+  Command command = app.add_command("kernels", "how fast do gather and scatter copy and check");
+  command.add_option("--bytes", options->bytes, "copied in a sample (256MiB)");
+  command.add_option("--segment-bytes", options->segment_bytes, "of a segment (1MiB)");
+  command.add_option("--run-bytes", options->run_bytes,
+                     "lengths of contiguous runs (64KiB,16KiB,4KiB,1KiB,512B,128B)");
+  command.add_option("--block-bytes", options->block_bytes,
+                     "of a block that is written in another order than it was read (64KiB)");
+  command.add_option("--memory", options->memory,
+                     "host, cuda or cuda:N; on a GPU --block-bytes is a list of run lengths "
+                     "(host)");
   return {command, [options, command](Run& run) -> Status {
             BATON_ASSIGN_OR_RETURN(const auto device, parse_memory(options->memory));
             if (!device) return answer_on_host(*options, run);
-            return answer_on_gpu(*device, *options, command->count("--block-bytes") != 0, run);
+            return answer_on_gpu(*device, *options, command.given("--block-bytes"), run);
           }};
 }
 

@@ -107,14 +107,14 @@ Status answer(const Options& options, Run& run) {
 
 }  // namespace
 
-Question add_keys(CLI::App& app) {
+Question add_keys(const Command& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("keys", "how fast are chunk keys made of tokens");
-  command->add_option("--tokens", options->tokens, "of a prompt (1024,16384,131072)")
-      ->delimiter(',')
-      ->check(CLI::Range(1u, 1u << 24));
-  command->add_option("--chunk-tokens", options->chunk_tokens, "tokens of a chunk (256)")
-      ->check(CLI::Range(1u, 1u << 20));
+  Command command = app.add_command("keys", "how fast are chunk keys made of tokens");
+  command.add_option("--tokens", options->tokens, "of a prompt (1024,16384,131072)")
+      .delimiter(',')
+      .range(1u, 1u << 24);
+  command.add_option("--chunk-tokens", options->chunk_tokens, "tokens of a chunk (256)")
+      .range(1u, 1u << 20);
   return {command, [options](Run& run) { return answer(*options, run); }};
 }
 

@@ -70,13 +70,13 @@ Status answer(const PairOptions& options, Run& run) {
 
 }  // namespace
 
-Question add_latency(CLI::App& app) {
+Question add_latency(const Command& app) {
   auto options = std::make_shared<PairOptions>();
   options->layers = 1;
   options->bytes = "1MiB";
-  CLI::App* command =
-      app.add_subcommand("latency", "how long does a small handoff take when nothing else runs");
-  add_pair_options(*command, *options);
+  Command command =
+      app.add_command("latency", "how long does a small handoff take when nothing else runs");
+  add_pair_options(command, *options);
   return {command, [options](Run& run) { return answer(*options, run); }};
 }
 

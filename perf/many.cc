@@ -150,17 +150,16 @@ Status answer(const Options& options, Run& run) {
 
 }  // namespace
 
-Question add_many(CLI::App& app) {
+Question add_many(const Command& app) {
   auto options = std::make_shared<Options>();
   options->layers = 1;
   options->bytes = "1MiB";
-  CLI::App* command = app.add_subcommand(
-      "many", "what do many handoffs at once cost, or a small one beside a large");
-  add_pair_options(*command, *options);
-  command->add_option("--count", options->count, "handoffs at once (256)")
-      ->check(CLI::Range(1u, 2048u));
-  command->add_flag("--mix", options->mix, "one of --bytes at a time, beside one of --beside");
-  command->add_option("--beside", options->beside, "bytes of the large one of --mix (2GiB)");
+  Command command =
+      app.add_command("many", "what do many handoffs at once cost, or a small one beside a large");
+  add_pair_options(command, *options);
+  command.add_option("--count", options->count, "handoffs at once (256)").range(1u, 2048u);
+  command.add_flag("--mix", options->mix, "one of --bytes at a time, beside one of --beside");
+  command.add_option("--beside", options->beside, "bytes of the large one of --mix (2GiB)");
   return {command, [options](Run& run) { return answer(*options, run); }};
 }
 

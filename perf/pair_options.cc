@@ -13,27 +13,27 @@ Status bad(const std::string& text) { return Status(Code::kInvalidArgument, text
 
 }  // namespace
 
-void add_pair_options(CLI::App& command, PairOptions& options) {
-  options.command = &command;
+void add_pair_options(const Command& command, PairOptions& options) {
+  options.command = command;
   const auto own = [](const std::string& value) { return " (" + value + ")"; };
   command.add_option("--channel", options.channel,
                      "local, tcp, ucx or auto" + own(options.channel));
   command
       .add_option("--layers", options.layers, "of the model" + own(std::to_string(options.layers)))
-      ->check(CLI::Range(1u, 1024u));
+      .range(1u, 1024u);
   command.add_option("--bytes", options.bytes, "of KV, all layers" + own(options.bytes));
   command.add_option("--block-bytes", options.block_bytes,
                      "of one layer of one KV block; a list" + own(options.block_bytes));
   command
       .add_option("--block-tokens", options.block_tokens,
                   "tokens of a block" + own(std::to_string(options.block_tokens)))
-      ->check(CLI::Range(1u, 4096u));
+      .range(1u, 4096u);
   command.add_option("--segment-bytes", options.segment_bytes,
                      "of one layer of a chunk" + own(options.segment_bytes));
   command.add_option("--layout", options.layout,
                      "of a block: one-run, nhd, hnd, opaque" + own(options.layout));
   command.add_option("--mode", options.mode, "transient or retained" + own(options.mode))
-      ->check(CLI::IsMember({"transient", "retained"}));
+      .one_of({"transient", "retained"});
   command.add_option("--model", options.model,
                      "layers and sizes of llama-3.1-8b, llama-3.1-70b, qwen3-32b, qwen3-235b, "
                      "deepseek-v3, or of a JSON file");
@@ -54,7 +54,7 @@ Result<std::vector<Spec>> pair_specs(const PairOptions& options, const Common& c
   spec.corrupt = common.corrupt != 0;
   if (!options.model.empty()) {
     BATON_ASSIGN_OR_RETURN(const ModelSizes model, model_sizes(options.model));
-    const auto given = [&](const char* name) { return options.command->count(name) != 0; };
+    const auto given = [&](const char* name) { return options.command.given(name); };
     if (!given("--layers")) spec.layers = model.layers;
     if (!given("--block-tokens")) spec.block_tokens = model.block_tokens;
     if (!given("--block-bytes")) block_bytes = {model.token_bytes() * spec.block_tokens};

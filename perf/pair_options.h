@@ -22,11 +22,11 @@ struct PairOptions {
   std::string mode = "transient";
   std::string model;
   std::string connect;
-  CLI::App* command = nullptr;
+  Command command;
 };
 
 // With defaults of the question's own where they are set beforehand.
-void add_pair_options(CLI::App& command, PairOptions& options);
+void add_pair_options(const Command& command, PairOptions& options);
 
 // One spec for each block size.
 Result<std::vector<Spec>> pair_specs(const PairOptions& options, const Common& common);

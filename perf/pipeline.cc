@@ -131,11 +131,10 @@ Status answer(const PairOptions& options, Run& run) {
 
 }  // namespace
 
-Question add_pipeline(CLI::App& app) {
+Question add_pipeline(const Command& app) {
   auto options = std::make_shared<PairOptions>();
-  CLI::App* command =
-      app.add_subcommand("pipeline", "how much of a transfer hides behind the prefill");
-  add_pair_options(*command, *options);
+  Command command = app.add_command("pipeline", "how much of a transfer hides behind the prefill");
+  add_pair_options(command, *options);
   return {command, [options](Run& run) { return answer(*options, run); }};
 }
 

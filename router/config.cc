@@ -25,7 +25,7 @@ Status parse_instances(const std::vector<std::string>& texts, std::vector<Instan
   return ok_status();
 }
 
-// Flags as CLI11 fills them.
+// Flags as they are parsed.
 struct Flags {
   std::string listen = "127.0.0.1:8000";
   std::vector<std::string> prefill;
@@ -39,56 +39,53 @@ struct Flags {
   bool insecure = false;
 };
 
-void add_flags(CLI::App& app, Flags& flags, RouterConfig& config) {
-  const auto positive = CLI::Range(int64_t{1}, int64_t{24} * 3600 * 1000);
-  const auto count = CLI::Range(size_t{1}, size_t{1} << 40);
+void add_flags(const Command& app, Flags& flags, RouterConfig& config) {
+  constexpr int64_t kDayMs = int64_t{24} * 3600 * 1000;
+  constexpr size_t kMaxCount = size_t{1} << 40;
   app.add_option("--listen", flags.listen, "HOST:PORT to serve on; port 0 takes a free one")
-      ->capture_default_str();
-  // CLI11 would take following words too; one flag is one instance.
+      .shows_default();
   app.add_option("--prefill", flags.prefill,
                  std::string("A prefiller (repeatable): ") + kInstanceFormat)
-      ->expected(1)
-      ->take_all()
-      ->required();
+      .repeatable()
+      .required();
   app.add_option("--decode", flags.decode, "A decoder (repeatable), the same way")
-      ->expected(1)
-      ->take_all()
-      ->required();
-  app.add_option("--policy", flags.policy, "round_robin or least_loaded")->capture_default_str();
+      .repeatable()
+      .required();
+  app.add_option("--policy", flags.policy, "round_robin or least_loaded").shows_default();
   app.add_option("--budget-ms", flags.budget_ms, "Time for all of a request, its answer included")
-      ->check(positive)
-      ->capture_default_str();
+      .range(int64_t{1}, kDayMs)
+      .shows_default();
   app.add_option("--drain-ms", flags.drain_ms, "Time for running requests after SIGTERM")
-      ->check(CLI::Range(int64_t{0}, int64_t{24} * 3600 * 1000))
-      ->capture_default_str();
+      .range(int64_t{0}, kDayMs)
+      .shows_default();
   app.add_option("--connect-ms", flags.connect_ms, "Time to connect to an engine")
-      ->check(positive)
-      ->capture_default_str();
+      .range(int64_t{1}, kDayMs)
+      .shows_default();
   app.add_option("--health-period-ms", flags.health_period_ms, "Between two GET /health")
-      ->check(positive)
-      ->capture_default_str();
+      .range(int64_t{1}, kDayMs)
+      .shows_default();
   app.add_option("--health-deadline-ms", flags.health_deadline_ms, "For one GET /health")
-      ->check(positive)
-      ->capture_default_str();
+      .range(int64_t{1}, kDayMs)
+      .shows_default();
   app.add_option("--health-failures", config.health_failures,
                  "Probes failed in a row that make an instance unhealthy")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
+      .range(1, 1000)
+      .shows_default();
   app.add_option("--max-body", config.max_body_bytes, "Bytes of a request's body; above it 413")
-      ->check(count)
-      ->capture_default_str();
+      .range(size_t{1}, kMaxCount)
+      .shows_default();
   app.add_option("--max-answer", config.max_answer_bytes,
                  "Bytes of an answer that is not streamed; above it 502")
-      ->check(count)
-      ->capture_default_str();
+      .range(size_t{1}, kMaxCount)
+      .shows_default();
   app.add_option("--max-inflight", config.max_inflight, "Requests at once; above it 429")
-      ->check(count)
-      ->capture_default_str();
+      .range(size_t{1}, kMaxCount)
+      .shows_default();
   app.add_flag("--insecure", flags.insecure,
                "Listen beyond loopback although no token is set (BATON_TOKEN, BATON_TOKEN_FILE)");
   app.add_option("--max-connections", config.max_connections, "Clients at once; above it 503")
-      ->check(count)
-      ->capture_default_str();
+      .range(size_t{1}, kMaxCount)
+      .shows_default();
 }
 
 Status apply(const Flags& flags, RouterConfig& config) {
@@ -135,14 +132,14 @@ Result<InstanceConfig> InstanceConfig::parse(std::string_view text) {
 }
 
 std::variant<RouterConfig, int> parse_router_flags(int argc, char** argv) {
-  CLI::App app("Pairs prefillers with decoders and serves the OpenAI API in front of them.",
-               "baton-router");
+  CommandLine app("Pairs prefillers with decoders and serves the OpenAI API in front of them.",
+                  "baton-router");
   Flags flags;
   RouterConfig config;
   add_flags(app, flags, config);
-  if (const int code = parse_command_line(app, argc, argv); code >= 0) return code;
+  if (const int code = app.parse(argc, argv); code >= 0) return code;
   if (const Status status = apply(flags, config); !status.ok()) {
-    return usage_error(app, status.message());
+    return app.usage_error(status.message());
   }
   return config;
 }

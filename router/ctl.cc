@@ -32,14 +32,14 @@ struct Answer {
 // Whether what is asked for needs the token, if there is one; it is sent to nobody else.
 enum class Access { kOpen, kToken };
 
-Answer ask(const CLI::App& app, const std::string& target, const std::string& path,
+Answer ask(const CommandLine& app, const std::string& target, const std::string& path,
            Access access = Access::kToken) {
   const Result<http::Url> url = parse_target(target);
-  if (!url.ok()) return {usage_error(app, url.status().message()), {}};
+  if (!url.ok()) return {app.usage_error(url.status().message()), {}};
   http::Headers headers;
   if (access == Access::kToken) {
     const Result<Token> token = env::token();
-    if (!token.ok()) return {usage_error(app, token.status().message()), {}};
+    if (!token.ok()) return {app.usage_error(token.status().message()), {}};
     if (token->present()) headers.emplace_back("Authorization", token->authorization());
   }
   http::EventLoop loop;
@@ -53,7 +53,7 @@ Answer ask(const CLI::App& app, const std::string& target, const std::string& pa
   return {0, *std::move(response)};
 }
 
-int handoffs(const CLI::App& app, const std::string& target) {
+int handoffs(const CommandLine& app, const std::string& target) {
   const Answer answer = ask(app, target, "/debug/handoffs");
   if (answer.code != 0) return answer.code;
   const auto parsed = nlohmann::ordered_json::parse(answer.response.body, nullptr, false);
@@ -65,7 +65,7 @@ int handoffs(const CLI::App& app, const std::string& target) {
   return 0;
 }
 
-int health(const CLI::App& app, const std::string& target) {
+int health(const CommandLine& app, const std::string& target) {
   const Answer answer = ask(app, target, "/health", Access::kOpen);
   if (answer.code != 0) return answer.code;
   const bool healthy = answer.response.status == 200;
@@ -76,7 +76,7 @@ int health(const CLI::App& app, const std::string& target) {
   return healthy ? 0 : 1;
 }
 
-int metrics(const CLI::App& app, const std::string& target, const std::string& filter) {
+int metrics(const CommandLine& app, const std::string& target, const std::string& filter) {
   const Answer answer = ask(app, target, "/metrics");
   if (answer.code != 0) return answer.code;
   if (answer.response.status != 200) {
@@ -89,21 +89,21 @@ int metrics(const CLI::App& app, const std::string& target, const std::string& f
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Asks running parts of Baton how they are.", "baton-ctl");
-  app.require_subcommand(1);
+  CommandLine app("Asks running parts of Baton how they are.", "baton-ctl");
+  app.require_commands(1, 1);
   std::string target;
   std::string filter = "baton_";
-  CLI::App* on_handoffs =
-      app.add_subcommand("handoffs", "Live handoffs and slots of a node (its HTTP address)");
-  on_handoffs->add_option("NODE_HTTP", target, "host:port")->required();
-  CLI::App* on_health = app.add_subcommand(
+  Command on_handoffs =
+      app.add_command("handoffs", "Live handoffs and slots of a node (its HTTP address)");
+  on_handoffs.add_option("NODE_HTTP", target, "host:port").required();
+  Command on_health = app.add_command(
       "health", "Health of a router, an engine or a node; exit code 0 where it is well");
-  on_health->add_option("URL", target, "http://host:port or host:port")->required();
-  CLI::App* on_metrics = app.add_subcommand("metrics", "Metrics of any of them, readable");
-  on_metrics->add_option("URL", target, "http://host:port or host:port")->required();
-  on_metrics->add_option("--filter", filter, "Only names that contain this")->capture_default_str();
-  if (const int code = parse_command_line(app, argc, argv); code >= 0) return code;
-  if (on_handoffs->parsed()) return handoffs(app, target);
-  if (on_health->parsed()) return health(app, target);
+  on_health.add_option("URL", target, "http://host:port or host:port").required();
+  Command on_metrics = app.add_command("metrics", "Metrics of any of them, readable");
+  on_metrics.add_option("URL", target, "http://host:port or host:port").required();
+  on_metrics.add_option("--filter", filter, "Only names that contain this").shows_default();
+  if (const int code = app.parse(argc, argv); code >= 0) return code;
+  if (on_handoffs.given()) return handoffs(app, target);
+  if (on_health.given()) return health(app, target);
   return metrics(app, target, filter);
 }

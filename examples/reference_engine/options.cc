@@ -21,32 +21,31 @@ struct Words {
   uint64_t progress_ms = 2000, budget_ms = 600'000;
 };
 
-void add_engine_options(CLI::App& app, Words& words, Options& options) {
+void add_engine_options(const Command& app, Words& words, Options& options) {
   app.add_option("--role", words.role, "prefill, decode or both (then no node unless --node)");
-  app.add_option("--model", options.model, "FILE.gguf, or random:layers=4,heads=8,…")->required();
+  app.add_option("--model", options.model, "FILE.gguf, or random:layers=4,heads=8,…").required();
   app.add_option("--model-name", options.model_name, "what clients call it (the file's own name)");
   app.add_option("--listen", words.listen, "host:port of the OpenAI API (127.0.0.1:8000)");
   app.add_option("--block-tokens", options.block_tokens, "tokens of a KV block (16)")
-      ->check(CLI::Range(1u, 4096u));
-  app.add_option("--kv-blocks", options.kv_blocks, "KV blocks (512)")
-      ->check(CLI::Range(1u, kMaxCount));
+      .range(1u, 4096u);
+  app.add_option("--kv-blocks", options.kv_blocks, "KV blocks (512)").range(1u, kMaxCount);
   app.add_option("--threads", options.threads, "of the model, at most 64 (all cores)")
-      ->check(CLI::Range(1u, 64u));
+      .range(1u, 64u);
   app.add_option("--prefill-chunk", options.prefill_chunk, "prompt tokens computed in a step (128)")
-      ->check(CLI::Range(1u, 65536u));
+      .range(1u, 65536u);
   app.add_option("--max-batch", options.max_batch, "sequences computed in a step (16)")
-      ->check(CLI::Range(1u, 4096u));
+      .range(1u, 4096u);
   app.add_option("--max-queue", options.max_queue, "requests that may wait; more get 429 (256)")
-      ->check(CLI::Range(1u, kMaxCount));
+      .range(1u, kMaxCount);
   app.add_option("--seed", options.seed, "of the order in which KV blocks are handed out (1)");
   app.add_option("--budget-ms", words.budget_ms, "time of a request that brings no budget (600000)")
-      ->check(CLI::Range(uint64_t{1}, uint64_t{24 * 3600 * 1000}));
+      .range(uint64_t{1}, uint64_t{24 * 3600 * 1000});
   app.add_flag("--refuse-when-full,!--wait-when-full", options.refuse_when_full,
                "refuse an offer at once when the line for blocks is longer than the KV cache");
 }
 
-void add_node_options(CLI::App& app, Words& words, Options& options) {
-  const auto milliseconds = CLI::Range(uint64_t{1}, uint64_t{24 * 3600 * 1000});
+void add_node_options(const Command& app, Words& words, Options& options) {
+  constexpr uint64_t kDayMs = 24 * 3600 * 1000;
   app.add_option("--node", words.node, "host:port of the node's control connections");
   app.add_option("--node-http", words.node_http, "host:port of the node's HTTP (none)");
   app.add_option("--advertise", options.advertise,
@@ -60,7 +59,7 @@ void add_node_options(CLI::App& app, Words& words, Options& options) {
                "the node may listen beyond loopback although no token is set");
   app.add_option("--chunk-tokens", options.chunk_tokens,
                  "tokens of a chunk, a multiple of --block-tokens (256)")
-      ->check(CLI::Range(1u, 65536u));
+      .range(1u, 65536u);
   app.add_option("--host-tier", words.host_tier, "bytes kept in CPU memory (256MiB)");
   app.add_option("--transit", words.transit, "bytes of the transient senders' memory (32MiB)");
   app.add_option("--window", words.window, "unacknowledged bytes a handoff may have (64MiB)");
@@ -68,27 +67,28 @@ void add_node_options(CLI::App& app, Words& words, Options& options) {
                  "how KV bytes move: auto, local (shared memory), tcp or ucx (auto)");
   app.add_option("--tcp-port", options.tcp_port, "where the tcp channel accepts lanes (any)");
   app.add_option("--tcp-lanes", options.tcp_lanes, "connections of a tcp channel (2)")
-      ->check(CLI::Range(1u, 16u));
+      .range(1u, 16u);
   app.add_option("--tcp-congestion", options.tcp_congestion,
                  "congestion control of the tcp channel (cubic on loopback, else the system's)");
-  auto* retain = app.add_flag("--retain", words.retain, "sent chunks stay, for retries and FETCH");
+  const auto retain =
+      app.add_flag("--retain", words.retain, "sent chunks stay, for retries and FETCH");
   app.add_flag("--transient", options.transient, "sent chunks are let go of once they arrived")
-      ->excludes(retain);
+      .excludes(retain);
   app.add_flag("--retain-received", options.retain_received, "received chunks stay too");
   app.add_flag("--huge-pages", options.huge_pages, "for the node's memory");
   app.add_option("--heartbeat-ms", words.heartbeat_ms, "between heartbeats (200)")
-      ->check(milliseconds);
+      .range(uint64_t{1}, kDayMs);
   app.add_option("--first-contact-ms", words.first_contact_ms,
                  "a decoder waits so long for a sign of its prefiller (2000)")
-      ->check(milliseconds);
+      .range(uint64_t{1}, kDayMs);
   app.add_option("--record-ms", words.record_ms,
                  "an offer waits so long for its request to come here too (30000)")
-      ->check(milliseconds);
+      .range(uint64_t{1}, kDayMs);
   app.add_option("--accept-ms", words.accept_ms,
                  "a decoder waits so long for room before it refuses an offer (5000)")
-      ->check(milliseconds);
+      .range(uint64_t{1}, kDayMs);
   app.add_option("--progress-ms", words.progress_ms, "between verified bytes (2000)")
-      ->check(milliseconds);
+      .range(uint64_t{1}, kDayMs);
 }
 
 Status read_address(const char* flag, const std::string& text, HostPort& address) {
@@ -150,16 +150,16 @@ Status read_words(const Words& words, Options& options) {
 }  // namespace
 
 std::variant<Options, int> parse_options(int argc, char** argv) {
-  CLI::App app("Serves a Llama model on the CPU, alone or with Baton handing off KV caches.",
-               "reference_engine");
+  CommandLine app("Serves a Llama model on the CPU, alone or with Baton handing off KV caches.",
+                  "reference_engine");
   Options options;
   options.threads = std::clamp(std::thread::hardware_concurrency(), 1u, 64u);
   Words words;
   add_engine_options(app, words, options);
   add_node_options(app, words, options);
-  if (const int code = parse_command_line(app, argc, argv); code >= 0) return code;
+  if (const int code = app.parse(argc, argv); code >= 0) return code;
   if (const Status status = read_words(words, options); !status.ok())
-    return usage_error(app, status.message());
+    return app.usage_error(status.message());
   return options;
 }
 

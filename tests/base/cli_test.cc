@@ -15,18 +15,18 @@ struct Parsed {
 
 // By a program with a flag that must be there, one that is a number, and a command with a flag.
 Parsed parse(std::vector<std::string> words) {
-  CLI::App app("Tests.", "program");
+  CommandLine app("Tests.", "program");
   std::string model;
   int number = 0;
-  app.add_option("--model", model)->required();
+  app.add_option("--model", model).required();
   app.add_option("--number", number);
-  CLI::App* const command = app.add_subcommand("ask");
-  command->add_option("--whom", model);
+  Command command = app.add_command("ask");
+  command.add_option("--whom", model);
   words.insert(words.begin(), "program");
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
   ::testing::internal::CaptureStderr();
-  const int code = parse_command_line(app, static_cast<int>(arguments.size()), arguments.data());
+  const int code = app.parse(static_cast<int>(arguments.size()), arguments.data());
   return {code, ::testing::internal::GetCapturedStderr()};
 }
 
