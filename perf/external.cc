@@ -21,7 +21,7 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-constexpr Duration kPatience = std::chrono::seconds(30);
+constexpr Duration kToolPatience = std::chrono::seconds(30);
 constexpr int kNoSuchProgram = 127;  // its exit code, as the shell's and env's
 constexpr int kServers = 3;
 constexpr int kTries = 20;  // of a client at one server
@@ -63,7 +63,7 @@ class Program {
 
   // All that it writes until it ends, and its exit code.
   Result<std::pair<std::string, int>> finish() {
-    const TimePoint end = now() + kPatience;
+    const TimePoint end = now() + kToolPatience;
     std::string text;
     for (;;) {
       BATON_RETURN_IF_ERROR(wait_readable(output_.get(), end));

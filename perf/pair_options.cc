@@ -9,7 +9,7 @@ namespace {
 constexpr uint16_t kServePort = 7311;
 constexpr uint32_t kSegmentTokens = 256;  // of a model's own segment
 
-Status bad(const std::string& text) { return Status(Code::kInvalidArgument, text); }
+Status refused(const std::string& text) { return Status(Code::kInvalidArgument, text); }
 
 }  // namespace
 
@@ -64,8 +64,8 @@ Result<std::vector<Spec>> pair_specs(const PairOptions& options, const Common& c
   for (const uint64_t bytes : block_bytes) {
     BATON_RETURN_IF_ERROR(bench_layout(spec.layout, bytes, spec.block_tokens).status());
     if (spec.pool_bytes / spec.layers < bytes)
-      return bad("--bytes holds no block of " + std::to_string(bytes) + " bytes in each of " +
-                 std::to_string(spec.layers) + " layers");
+      return refused("--bytes holds no block of " + std::to_string(bytes) + " bytes in each of " +
+                     std::to_string(spec.layers) + " layers");
     spec.block_bytes = bytes;
     specs.push_back(spec);
   }

@@ -14,7 +14,7 @@
 namespace baton::bench {
 namespace {
 
-constexpr Duration kPatience = std::chrono::seconds(120);
+constexpr Duration kReceiverPatience = std::chrono::seconds(120);
 
 int64_t nanoseconds(TimePoint at) { return at.time_since_epoch().count(); }
 
@@ -25,7 +25,7 @@ class Receiver {
   // Each answer goes out before the next request is read.
   Status serve() {
     for (;;) {
-      Result<Json> request = wire_.receive(kPatience * 10);
+      Result<Json> request = wire_.receive(kReceiverPatience * 10);
       if (!request.ok()) {
         return request.status().code() == Code::kUnavailable ? ok_status() : request.status();
       }
@@ -78,7 +78,7 @@ class Receiver {
     if (!landings_) return not_open();
     Json loaded = Json::array();
     const uint64_t id = request.at("id").get<uint64_t>();
-    BATON_RETURN_IF_ERROR(landings_->wait(id, kPatience));
+    BATON_RETURN_IF_ERROR(landings_->wait(id, kReceiverPatience));
     const double cpu = cpu_seconds();
     BATON_ASSIGN_OR_RETURN(const auto at, landings_->compare(id));
     for (const TimePoint t : at) loaded.push_back(nanoseconds(t));

@@ -12,14 +12,14 @@
 namespace baton::bench {
 namespace {
 
-constexpr Duration kPatience = std::chrono::seconds(30);
+constexpr Duration kRingPatience = std::chrono::seconds(30);
 
 size_t ring_bytes(size_t header, size_t slot_bytes) { return header + Ring::kSlots * slot_bytes; }
 
 // Looks without pause for a while, then lets others run in between.
 template <typename Condition>
 Status spin_until(Condition&& condition) {
-  const TimePoint end = now() + kPatience;
+  const TimePoint end = now() + kRingPatience;
   for (uint64_t turn = 0; !condition(); ++turn) {
     if (turn < 1000) {
 #ifdef __x86_64__

@@ -12,7 +12,7 @@ namespace baton::bench {
 namespace {
 
 // A reference that stands still ends the program instead of keeping it.
-constexpr timeval kPatience{.tv_sec = 30, .tv_usec = 0};
+constexpr timeval kStreamPatience{.tv_sec = 30, .tv_usec = 0};
 
 }  // namespace
 
@@ -21,8 +21,8 @@ void tune_stream(int fd) {
   ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   constexpr char kCubic[] = "cubic";
   ::setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, kCubic, sizeof kCubic - 1);
-  ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof kPatience);
-  ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof kPatience);
+  ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &kStreamPatience, sizeof kStreamPatience);
+  ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &kStreamPatience, sizeof kStreamPatience);
 }
 
 Status stream_out(int fd, std::span<const std::byte> bytes) {

@@ -16,7 +16,7 @@ namespace {
 constexpr size_t kMessageBytes = 4u << 20;
 constexpr size_t kMessagesInFlight = 4;
 constexpr unsigned kMessageId = 0;
-constexpr Duration kPatience = std::chrono::seconds(60);
+constexpr Duration kUcxPatience = std::chrono::seconds(60);
 
 Status failed(const char* what, ucs_status_t status) {
   return Status(Code::kInternal, std::string("UCX: ") + what + ": " + ucs_status_string(status),
@@ -139,7 +139,7 @@ class UcpStream final : public UcxStream {
  private:
   template <typename Condition>
   Status progress_until(Condition&& condition) {
-    const TimePoint end = now() + kPatience;
+    const TimePoint end = now() + kUcxPatience;
     for (uint64_t idle = 0; !condition();) {
       if (ucp_worker_progress(worker_) != 0) {
         idle = 0;

@@ -9,7 +9,7 @@
 namespace baton::reference {
 namespace {
 
-constexpr uint32_t kMaxCount = 1u << 24;
+constexpr uint32_t kMaxEntries = 1u << 24;
 
 // Options as text, before they are checked.
 struct Words {
@@ -28,7 +28,7 @@ void add_engine_options(const Command& app, Words& words, Options& options) {
   app.add_option("--listen", words.listen, "host:port of the OpenAI API (127.0.0.1:8000)");
   app.add_option("--block-tokens", options.block_tokens, "tokens of a KV block (16)")
       .range(1u, 4096u);
-  app.add_option("--kv-blocks", options.kv_blocks, "KV blocks (512)").range(1u, kMaxCount);
+  app.add_option("--kv-blocks", options.kv_blocks, "KV blocks (512)").range(1u, kMaxEntries);
   app.add_option("--threads", options.threads, "of the model, at most 64 (all cores)")
       .range(1u, 64u);
   app.add_option("--prefill-chunk", options.prefill_chunk, "prompt tokens computed in a step (128)")
@@ -36,7 +36,7 @@ void add_engine_options(const Command& app, Words& words, Options& options) {
   app.add_option("--max-batch", options.max_batch, "sequences computed in a step (16)")
       .range(1u, 4096u);
   app.add_option("--max-queue", options.max_queue, "requests that may wait; more get 429 (256)")
-      .range(1u, kMaxCount);
+      .range(1u, kMaxEntries);
   app.add_option("--seed", options.seed, "of the order in which KV blocks are handed out (1)");
   app.add_option("--budget-ms", words.budget_ms, "time of a request that brings no budget (600000)")
       .range(uint64_t{1}, uint64_t{24 * 3600 * 1000});

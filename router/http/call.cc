@@ -5,13 +5,12 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/dispatch.hpp>
-#include <boost/asio/redirect_error.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/http/buffer_body.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/read.hpp>
 
+#include "router/http/into.h"
 #include "router/http/resolve.h"
 
 namespace baton::http {
@@ -27,8 +26,6 @@ namespace {
 
 constexpr size_t kReadBytes = 16 << 10;
 constexpr size_t kPieceBytes = 16 << 10;
-
-auto into(error_code& error) { return asio::redirect_error(asio::use_awaitable, error); }
 
 // Neither closed by the other side nor with bytes that nobody asked for.
 bool is_quiet(tcp::socket& socket) {

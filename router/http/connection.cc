@@ -1,13 +1,12 @@
 #include "router/http/connection.h"
 
-#include <boost/asio/redirect_error.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/read.hpp>
 #include <boost/beast/http/string_body.hpp>
 
 #include "router/http/api_error.h"
+#include "router/http/into.h"
 #include "transfer/base/log.h"
 
 namespace baton::http {
@@ -20,12 +19,10 @@ namespace {
 
 // Of what a client sends ahead while its request is being answered.
 constexpr size_t kMaxReadAhead = 64 << 10;
-constexpr size_t kReadBytes = 4 << 10;
+constexpr size_t kRequestReadBytes = 4 << 10;
 // How long, and for how many bytes, a client that is being rejected may go on sending.
 constexpr auto kLingerDeadline = std::chrono::seconds(5);
 constexpr size_t kMaxLingerBytes = size_t{256} << 20;
-
-auto into(error_code& error) { return asio::redirect_error(asio::use_awaitable, error); }
 
 // Status 0: the client has gone, nobody reads an answer.
 Connection::Rejection rejection_for(error_code error) {
@@ -100,7 +97,8 @@ asio::awaitable<bool> Connection::wait_for_first_byte() {
   if (buffer_.size() > 0) co_return true;
   arm_deadline(server_->config.idle_deadline);
   error_code error;
-  const size_t n = co_await socket_.async_read_some(buffer_.prepare(kReadBytes), into(error));
+  const size_t n =
+      co_await socket_.async_read_some(buffer_.prepare(kRequestReadBytes), into(error));
   buffer_.commit(n);
   co_return !error;
 }
@@ -198,8 +196,8 @@ asio::awaitable<bool> Connection::send_output(std::shared_ptr<Exchange> exchange
 void Connection::watch(std::shared_ptr<Exchange> exchange) {
   if (stop_watching_ || buffer_.size() >= kMaxReadAhead) return;
   watching_ = true;
-  socket_.async_read_some(buffer_.prepare(kReadBytes), [self = shared_from_this(), exchange](
-                                                           error_code error, size_t n) {
+  socket_.async_read_some(buffer_.prepare(kRequestReadBytes), [self = shared_from_this(), exchange](
+                                                                  error_code error, size_t n) {
     self->watching_ = false;
     self->buffer_.commit(n);
     if (!error) {

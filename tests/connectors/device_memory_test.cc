@@ -10,7 +10,6 @@
 #include "tests/connectors/two_nodes.h"
 #include "tests/fakes/fake_device.h"
 #include "transfer/node_impl.h"
-#include "transfer/ucx/ucx_endpoint.h"
 
 namespace baton::fakes {
 namespace {
@@ -18,14 +17,6 @@ namespace {
 using State = DecodeSession::State;
 using protocol::End;
 using protocol::Flow;
-
-HandoffAttempt handoff() { return {HandoffId::random(), 1}; }
-
-std::vector<ChannelChoice> kinds() {
-  std::vector<ChannelChoice> all = {ChannelChoice::kLocal, ChannelChoice::kTcp};
-  if (ucx::available()) all.push_back(ChannelChoice::kUcx);
-  return all;
-}
 
 // Who ends a handoff while its bytes are being copied.
 enum class EndedBy : uint8_t { kSender, kReceiver, kLostConnection };

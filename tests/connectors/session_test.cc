@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include "tests/connectors/two_nodes.h"
-#include "transfer/ucx/ucx_endpoint.h"
 
 namespace baton::fakes {
 namespace {
@@ -11,8 +10,6 @@ namespace {
 using State = DecodeSession::State;
 using protocol::End;
 using protocol::Flow;
-
-HandoffAttempt handoff() { return {HandoffId::random(), 1}; }
 
 struct Case {
   uint32_t a_block, b_block, tokens, step;
@@ -64,11 +61,6 @@ TEST_P(Push, EveryByteArrivesAndNoOther) {
   EXPECT_TRUE(p.released.until([&] { return p.session->report().end == End::kCommitted; }));
 }
 
-std::vector<ChannelChoice> kinds() {
-  std::vector<ChannelChoice> all = {ChannelChoice::kLocal, ChannelChoice::kTcp};
-  if (ucx::available()) all.push_back(ChannelChoice::kUcx);
-  return all;
-}
 const auto kKinds = ::testing::ValuesIn(kinds());
 
 INSTANTIATE_TEST_SUITE_P(

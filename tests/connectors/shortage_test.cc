@@ -13,8 +13,6 @@ using State = DecodeSession::State;
 using protocol::End;
 using protocol::Flow;
 
-HandoffAttempt handoff() { return {HandoffId::random(), 1}; }
-
 // While `hold` is set the completions of gathers wait; the first one after it lets all go.
 struct Gate {
   std::atomic<bool> hold{false};

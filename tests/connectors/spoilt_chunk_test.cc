@@ -11,8 +11,6 @@ using State = DecodeSession::State;
 using protocol::End;
 using protocol::Flow;
 
-HandoffAttempt handoff() { return {HandoffId::random(), 1}; }
-
 // Where gathers wrote, in their order.
 struct Payloads {
   std::byte* at(size_t i) {

@@ -12,8 +12,18 @@
 #include "connectors/prefill_session.h"
 #include "tests/fakes/kv_engine.h"
 #include "transfer/base/mutex.h"
+#include "transfer/ucx/ucx_endpoint.h"
 
 namespace baton::fakes {
+
+inline HandoffAttempt handoff() { return {HandoffId::random(), 1}; }
+
+// The channels that there are.
+inline std::vector<ChannelChoice> kinds() {
+  std::vector<ChannelChoice> all = {ChannelChoice::kLocal, ChannelChoice::kTcp};
+  if (ucx::available()) all.push_back(ChannelChoice::kUcx);
+  return all;
+}
 
 // Counts callbacks and lets the test's thread wait for them. A callback may come after this is
 // gone.

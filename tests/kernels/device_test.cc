@@ -23,9 +23,9 @@ using cases::pick;
 using cases::Rng;
 
 #ifdef BATON_SANITIZED
-constexpr int kRounds = 60;
+constexpr int kDeviceRounds = 60;
 #else
-constexpr int kRounds = 400;
+constexpr int kDeviceRounds = 400;
 #endif
 
 // A warp whose lanes run one after the other, each time in another order.
@@ -69,7 +69,7 @@ std::vector<uint64_t> run_grid(Rng& rng, const std::vector<LaunchSegment>& segme
 
 TEST(DeviceBodyTest, Gather) {
   Rng rng(21);
-  for (int round = 0; round < kRounds && !testing::Test::HasFailure(); ++round) {
+  for (int round = 0; round < kDeviceRounds && !testing::Test::HasFailure(); ++round) {
     cases::Batch batch = cases::random_batch(rng, kBatchSegments);
     std::vector<std::vector<std::byte>> expected = batch.payloads;
     for (size_t i = 0; i < batch.segments.size(); ++i) {
@@ -90,7 +90,7 @@ TEST(DeviceBodyTest, Gather) {
 
 TEST(DeviceBodyTest, Scatter) {
   Rng rng(22);
-  for (int round = 0; round < kRounds && !testing::Test::HasFailure(); ++round) {
+  for (int round = 0; round < kDeviceRounds && !testing::Test::HasFailure(); ++round) {
     cases::Batch batch = cases::random_batch(rng, kBatchSegments);
     std::vector<std::vector<std::byte>> expected;
     for (size_t i = 0; i < batch.segments.size(); ++i) {

@@ -10,10 +10,10 @@
 namespace baton::bench {
 namespace {
 
-constexpr uint32_t kLayers = 2, kBlocks = 6;
+constexpr uint32_t kLayers = 2, kPoolBlocks = 6;
 
 std::unique_ptr<KvPool> make_pool() {
-  auto pool = KvPool::create(bench_layout("one-run", 256, 16).value(), kLayers, kBlocks);
+  auto pool = KvPool::create(bench_layout("one-run", 256, 16).value(), kLayers, kPoolBlocks);
   EXPECT_TRUE(pool.ok());
   return std::move(pool).value();
 }
@@ -29,11 +29,11 @@ TEST(KvPool, ShuffledBlocksAreAPermutationOfTheirSeed) {
 TEST(KvPool, KnowsItsBytesWhereverTheyWereMoved) {
   const auto from = make_pool(), to = make_pool();
   from->fill();
-  const auto sent = shuffled_blocks(kBlocks, 1), here = shuffled_blocks(kBlocks, 2);
-  const uint64_t words = uint64_t{kLayers} * kBlocks * 256 / 8;
+  const auto sent = shuffled_blocks(kPoolBlocks, 1), here = shuffled_blocks(kPoolBlocks, 2);
+  const uint64_t words = uint64_t{kLayers} * kPoolBlocks * 256 / 8;
   EXPECT_EQ(to->wrong_words(sent, here), words);  // poison
   for (uint32_t l = 0; l < kLayers; ++l)
-    for (uint32_t b = 0; b < kBlocks; ++b)
+    for (uint32_t b = 0; b < kPoolBlocks; ++b)
       std::memcpy(to->block(l, here[b]), from->block(l, sent[b]), 256);
   EXPECT_EQ(to->wrong_words(sent, here), 0u);
   *to->block(1, 3) ^= std::byte{1};

@@ -18,7 +18,7 @@ using ::testing::HasSubstr;
 using ::testing::StartsWith;
 using namespace std::chrono_literals;
 
-constexpr auto kPatience = 20s;
+constexpr auto kServerPatience = 20s;
 
 class HttpServer : public ::testing::Test {
  protected:
@@ -106,7 +106,7 @@ TEST_F(HttpServer, NoticesThatTheClientHasGoneWhileItWaits) {
   waiting.get_future().wait();
   EXPECT_FALSE(exchange->client_gone());
   socket.close();
-  ASSERT_EQ(gone.get_future().wait_for(kPatience), std::future_status::ready);
+  ASSERT_EQ(gone.get_future().wait_for(kServerPatience), std::future_status::ready);
   EXPECT_TRUE(exchange->client_gone());
   EXPECT_EQ(exchange->start_stream(200, {}).code(), Code::kCancelled);
   bool at_once = false;
@@ -133,7 +133,7 @@ TEST_F(HttpServer, CutsOffAClientThatDoesNotRead) {
   Status status;
   for (int i = 0; i < 10000 && status.ok(); ++i) status = exchange->write(piece);
   EXPECT_EQ(status.code(), Code::kResourceExhausted);
-  EXPECT_EQ(gone.get_future().wait_for(kPatience), std::future_status::ready);
+  EXPECT_EQ(gone.get_future().wait_for(kServerPatience), std::future_status::ready);
 }
 
 TEST_F(HttpServer, SaysWhenTheBufferHasDrained) {
@@ -148,7 +148,7 @@ TEST_F(HttpServer, SaysWhenTheBufferHasDrained) {
   });
   RawSocket socket = connect();
   socket.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-  EXPECT_EQ(drained.get_future().wait_for(kPatience), std::future_status::ready);
+  EXPECT_EQ(drained.get_future().wait_for(kServerPatience), std::future_status::ready);
 }
 
 TEST_F(HttpServer, RejectsWhatBreaksABoundAndServesOn) {
@@ -225,7 +225,7 @@ TEST_F(HttpServer, StopLetsRunningRequestsEnd) {
   RawSocket busy = connect();
   busy.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
   auto exchange = arrived.get_future().get();
-  std::thread stopping([&] { server_->stop(kPatience); });
+  std::thread stopping([&] { server_->stop(kServerPatience); });
   EXPECT_EQ(idle.read_to_end(), "");  // idle connections end at once
   EXPECT_FALSE(connect().connected());
   exchange->respond(200, {}, "to the end");

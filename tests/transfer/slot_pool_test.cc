@@ -11,9 +11,9 @@
 namespace baton {
 namespace {
 
-constexpr size_t kSlotBytes = 256;
+constexpr size_t kPoolSlotBytes = 256;
 
-std::shared_ptr<SlotPool> make_pool(size_t slots, size_t slot_bytes = kSlotBytes) {
+std::shared_ptr<SlotPool> make_pool(size_t slots, size_t slot_bytes = kPoolSlotBytes) {
   auto arena = Arena::create({.bytes = slots * slot_bytes});
   EXPECT_TRUE(arena.ok()) << arena.status().to_string();
   auto pool = SlotPool::create(std::move(arena).value(), slot_bytes);
@@ -111,7 +111,7 @@ TEST(SlotPool, ASlotWithAWriterIsQuarantinedUntilTheWriterIsDone) {
   EXPECT_EQ(pool->quarantined_bytes(), 0u);
 
   slot.reset();
-  EXPECT_EQ(pool->quarantined_bytes(), kSlotBytes);
+  EXPECT_EQ(pool->quarantined_bytes(), kPoolSlotBytes);
   EXPECT_EQ(pool->counts().quarantined, 1u);
   EXPECT_EQ(pool->counts().held, 15u);
   EXPECT_FALSE(pool->allocate().has_value());
@@ -232,8 +232,8 @@ TEST(SlotPool, NeverGivesOutASlotWithAWriter) {
       const uint32_t index = mine.first.id().index;
       SlotRef second_reader = random() % 2 == 0 ? mine.first : SlotRef();
       if (random() % 2 == 0) mine.first.reset();
-      std::memset(bytes, static_cast<int>(round), kSlotBytes);
-      for (size_t i = 0; i < kSlotBytes; ++i) {
+      std::memset(bytes, static_cast<int>(round), kPoolSlotBytes);
+      for (size_t i = 0; i < kPoolSlotBytes; ++i) {
         if (bytes[i] != static_cast<std::byte>(round)) ++violations;
       }
       --writing[index];

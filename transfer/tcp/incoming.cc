@@ -11,8 +11,8 @@ namespace baton::tcp {
 namespace {
 
 // What one system call brings: it is summed next, and must still be in the second cache then.
-constexpr uint64_t kPieceBytes = 256 << 10;
-constexpr size_t kMaxList = 512;
+constexpr uint64_t kReadBytes = 256 << 10;
+constexpr size_t kMaxReadList = 512;
 
 // What is dropped goes here; nobody reads it.
 std::span<std::byte> sink() {
@@ -23,10 +23,10 @@ std::span<std::byte> sink() {
 }  // namespace
 
 void Incoming::list_payload(uint64_t bytes) {
-  bytes = std::min(bytes, kPieceBytes);
+  bytes = std::min(bytes, kReadBytes);
   switch (kind_) {
     case Kind::kInPlace:
-      in_place_->next.list(in_place_->runs, bytes, kMaxList, list_);
+      in_place_->next.list(in_place_->runs, bytes, kMaxReadList, list_);
       return;
     case Kind::kStaged:
       list_.push_back({staged_->bytes().data() + payload_, bytes});
