@@ -96,7 +96,7 @@ def test_later_until_offered_then_blocks_then_loaded():
     delay, answer = s.request_finished(request, ([7, 8, 9],))
     assert not delay
     assert answer["baton"]["bytes"] == 5 and answer["baton"]["prompt_tokens_computed"] == 1
-    assert s.build_connector_meta(step()) == Orders()
+    assert s.build_connector_meta(step()) == Orders(idle=True)
 
 
 def test_a_hit_in_part_is_what_is_offered():
@@ -230,7 +230,13 @@ def test_what_is_not_handed_off_is_computed(role, fields, params):
         request.kv_transfer_params = {"baton": params}
     s.on_new_request(request)
     assert s.get_num_new_matched_tokens(request, 0) == (0, False)
-    assert s.build_connector_meta(step()) == Orders()
+    assert s.build_connector_meta(step()) == Orders(idle=True)
+
+
+def test_a_step_that_computes_nothing_is_said_to():
+    s = side()
+    assert s.build_connector_meta(step()).idle
+    assert not s.build_connector_meta(step(new=[("p", [4], 0, 128)])).idle
 
 
 def test_wrong_parameters_are_no_exception():
@@ -408,7 +414,7 @@ def test_what_is_looked_for_and_kept(tokens, fields, roles):
 def test_who_does_not_offload(changed):
     s, request = side(**{"offload": True, **changed}), plain()
     s.on_new_request(request)
-    assert s.build_connector_meta(step()) == Orders()
+    assert s.build_connector_meta(step()) == Orders(idle=True)
     assert s.get_num_new_matched_tokens(request, 0) == (0, False)
 
 

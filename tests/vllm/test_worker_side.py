@@ -1,12 +1,13 @@
 """The worker's side over real nodes, in the order in which vLLM's runner calls it: what the engine is
 told, when, and how often."""
 
+import time
 import uuid
 
 import pytest
 import torch
 
-from baton.vllm import layout
+from baton.vllm import layout, worker_side
 from baton.vllm.orders import Accept, Close, Orders, Progress
 from nodes import fingerprint
 from ranks import Rank, opened
@@ -232,6 +233,21 @@ def test_a_prompt_is_kept_and_loaded_back(ranks):
         assert (tensor[BLOCKS_D[:2]] == 7).all() and (tensor == 7).sum() == 2 * WORDS
     counted = o.side.take_stats().data
     assert (counted["reloads"], counted["loads"], counted["loads_failed"]) == (1, 0, 0)
+
+
+def test_a_step_that_computes_nothing_lasts_until_there_is_news(ranks, monkeypatch):
+    monkeypatch.setattr(worker_side, "IDLE_STEP_S", 30.0)
+    p, d, handoff = ranks(fill=7), ranks(), str(uuid.uuid4())
+    began = time.monotonic()
+    d.step(Orders(idle=True))  # there is nobody to wait for
+    d.step(Orders(opens=[opened("d", "decode", handoff)]))  # this one computes
+    p.step(Orders(opens=[opened("p", "prefill", handoff, [d.address])]))
+    compute(p)
+    d.step(Orders(idle=True))
+    assert time.monotonic() - began < 20
+    while "d" not in d.told["offered"]:
+        d.step(Orders(idle=True))
+    assert time.monotonic() - began < 20
 
 
 def test_what_breaks_in_a_hook_costs_that_request_alone(ranks):

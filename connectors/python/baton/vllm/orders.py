@@ -72,6 +72,7 @@ class Orders(KVConnectorMetadata):
     progress: list = dataclasses.field(default_factory=list)
     preempted: list = dataclasses.field(default_factory=list)  # ids of sends whose blocks are gone
     closes: list = dataclasses.field(default_factory=list)
+    idle: bool = False  # this step computes nothing
 
 
 @dataclasses.dataclass

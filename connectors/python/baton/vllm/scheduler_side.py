@@ -256,6 +256,7 @@ class SchedulerSide:
                 continue
             self._progress(send, cached.num_computed_tokens[i], output, cached.new_block_ids[i])
         orders, self._orders = self._orders, Orders()
+        orders.idle = not output.num_scheduled_tokens
         return orders
 
     def _progress(self, send, computed, output, new_blocks, first=False):

@@ -22,6 +22,10 @@ from baton.vllm.stats import BatonStats
 
 # A fence waits for a copy of one segment at most. Longer means that the node's thread is stuck.
 FENCE_S = 10.0
+# vLLM repeats steps that compute nothing each millisecond while a request waits for its KV, which on a
+# CPU takes half a core from whoever computes it. Such a step lasts until there is news, at most so long:
+# a request that comes meanwhile is seen that much later.
+IDLE_STEP_S = 0.005
 MIB = 1 << 20
 
 
@@ -51,6 +55,9 @@ class Results:
     sent: set = dataclasses.field(default_factory=set)
     received: set = dataclasses.field(default_factory=set)
 
+    def __bool__(self):
+        return bool(self.sent or self.received)
+
 
 class WorkerSide:
     def __init__(self, options, rank=0):
@@ -68,6 +75,7 @@ class WorkerSide:
         self._sends = {}
         self._loads = {}
         self._step = []  # (session, leading tokens) of the sends that this step computes for
+        self._idle = False  # this step computes nothing
         self._hooked = 0  # layers of this step that have been said to be ready
         self._finishing = []
         self._news = RankNews()
@@ -144,6 +152,7 @@ class WorkerSide:
         for order in orders.opens:
             self._guarded(order.request_id, self._open, order)
         self._step, self._finishing, self._hooked = [], [], 0
+        self._idle = orders.idle
         for order in orders.progress:
             self._guarded(order.request_id, self._progress, order)
         for order in orders.closes:
@@ -268,6 +277,8 @@ class WorkerSide:
 
     @hook(Results)
     def take_results(self):
+        if self._idle and self._by_tag and not (self._results or self._news):
+            self.node.wait_notice(IDLE_STEP_S)
         for tag in self.node.take_notices() if self.node is not None else ():
             record = self._by_tag.get(tag)
             if record is not None:
