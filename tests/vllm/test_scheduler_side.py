@@ -75,6 +75,17 @@ def prefill(tokens=300, params=None, **fields):
 
 # --- a decoder's request
 
+def test_a_request_that_ends_at_once_is_still_told_to_its_prefiller():
+    s, request = side(), decode()
+    s.on_new_request(request)
+    delay, answer = s.request_finished(request, ([],))
+    assert not delay and answer["baton"]["end"] == "failed"
+    orders = s.build_connector_meta(step())
+    assert [each.request_id for each in orders.opens] == ["d"]
+    (close,) = orders.closes
+    assert (close.request_id, close.load, close.report) == ("d", True, False) and close.why
+
+
 def test_later_until_offered_then_blocks_then_loaded():
     s, request = side(), decode()
     s.on_new_request(request)
@@ -281,6 +292,7 @@ def test_two_steps():
     delay, answer = s.request_finished(request, ([1, 2, 3],))
     assert delay and answer["baton"]["handoff"] == order.handoff
     assert (answer["remote_host"], answer["remote_port"]) == ("127.0.0.1", 9001)
+    assert answer["remote_block_ids"] == [[1, 2, 3]]
 
 
 def test_two_steps_need_retained_chunks():

@@ -179,7 +179,7 @@ class BatonConnector(base.KVConnectorBase_V1):
         self._scheduler.update_connector_output(connector_output)
 
     def request_finished(self, request, block_ids):
-        return self._scheduler.request_finished(request, block_ids)
+        return self._scheduler.request_finished(request, (block_ids,))
 
     def reset_cache(self):
         """vLLM asks for it where KV means nothing any more, after a change of weights: what is kept

@@ -342,12 +342,18 @@ class SchedulerSide:
                 Close(request_id, "" if complete else "the prefiller's request has ended",
                       report=delay))
             if complete and send.transfer.two_step and send.state == State.ACCEPTED:
-                answer = self._for_decoder(send)
+                answer = self._for_decoder(send, blocks)
         return delay, answer
 
-    def _for_decoder(self, send):
-        return transfer_params.for_decoder(send.transfer, self.engine_id, self.addresses,
-                                           send.tokens) if self.addresses else None
+    def _for_decoder(self, send, blocks):
+        if not self.addresses:
+            logger.warning("request %s: its decoder is not told of it: this side has not heard of "
+                           "its workers' nodes", send.request_id)
+            return None
+        # Baton's decoders read no block ids. Who reads NIXL's shape may.
+        return {**transfer_params.for_decoder(send.transfer, self.engine_id, self.addresses,
+                                              send.tokens),
+                "remote_block_ids": [list(group) for group in blocks]}
 
     def _answer(self, load):
         """Of all ranks: what failed rather than what did not, the bytes of all, the least share."""
