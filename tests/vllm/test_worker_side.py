@@ -1,6 +1,7 @@
 """The worker's side over real nodes, in the order in which vLLM's runner calls it: what the engine is
 told, when, and how often."""
 
+import os
 import time
 import uuid
 
@@ -233,6 +234,20 @@ def test_a_prompt_is_kept_and_loaded_back(ranks):
         assert (tensor[BLOCKS_D[:2]] == 7).all() and (tensor == 7).sum() == 2 * WORDS
     counted = o.side.take_stats().data
     assert (counted["reloads"], counted["loads"], counted["loads_failed"]) == (1, 0, 0)
+
+
+def test_the_nodes_threads_are_not_bound_as_the_engines_is(ranks):
+    allowed = os.sched_getaffinity(0)
+    one = {min(allowed)}
+    before = set(os.listdir("/proc/self/task"))
+    os.sched_setaffinity(0, one)
+    try:
+        ranks()
+        assert os.sched_getaffinity(0) == one
+    finally:
+        os.sched_setaffinity(0, allowed)
+    made = set(os.listdir("/proc/self/task")) - before
+    assert made and all(os.sched_getaffinity(int(thread)) >= allowed for thread in made)
 
 
 def test_a_step_that_computes_nothing_lasts_until_there_is_news(ranks, monkeypatch):

@@ -13,6 +13,7 @@ Confined to the worker's thread.
 
 import dataclasses
 import itertools
+import os
 
 import baton
 from baton.vllm.config import chunk_tokens, of_rank
@@ -57,6 +58,17 @@ class Results:
 
     def __bool__(self):
         return bool(self.sent or self.received)
+
+
+def _on_any_core(make):
+    """A thread runs on the cores of the one that made it, and on a CPU vLLM binds that one: the node's
+    would take its time from the engine's steps."""
+    bound = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, range(os.cpu_count()))  # of which the system takes those it allows
+    try:
+        return make()
+    finally:
+        os.sched_setaffinity(0, bound)
 
 
 class WorkerSide:
@@ -112,7 +124,7 @@ class WorkerSide:
         self.detected, self.fingerprint, self._memory = detected, fingerprint, tensors
         self._block_tokens = detected.layout.block_tokens
         self._layers = {name: index for index, name in enumerate(detected.layers)}
-        self.node = baton.Node(config)
+        self.node = _on_any_core(lambda: baton.Node(config))
         logger.info("baton: node %s, %d layers, %d blocks of %d tokens, chunks of %d, %s",
                     self.node.advertised, len(detected.bases), detected.blocks, self._block_tokens,
                     config.chunk_tokens, detected.packing)
