@@ -1,0 +1,101 @@
+"""An engine in a process of its own (worker.py), as the measuring program holds it."""
+
+import itertools
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+START_S, ANSWER_S = 300, 90
+
+
+class EngineError(Exception):
+    """It did not start, ended, or gave no answer; the text says which and where its log is."""
+
+
+class Engine:
+    """Ends with this process, even while it stands still."""
+
+    def __init__(self, name, core, setup, log, environment=None):
+        self.name, self.core, self.log = name, core, log
+        self._ids = itertools.count(1)
+        self._answers = {0: queue.Queue()}
+        self._lock = threading.Lock()
+        self._ended = False
+        # What vLLM's own launcher makes of VLLM_CPU_OMP_THREADS_BIND=<core> for a worker process;
+        # in an engine without one nobody does it.
+        binding = {"OMP_NUM_THREADS": "1", "OMP_PLACES": f"{{{core}}}", "OMP_PROC_BIND": "true"}
+        with open(log, "ab") as stderr:
+            self.process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", sys.executable, str(HERE / "worker.py"),
+                 json.dumps(setup)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True,
+                env={**os.environ, **binding, **(environment or {})})
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            answer = json.loads(line)
+            with self._lock:
+                waiting = self._answers.get(answer["id"])
+            if waiting is not None:
+                waiting.put(answer)
+        with self._lock:
+            self._ended = True
+            for waiting in self._answers.values():
+                waiting.put({"error": "its process has ended"})
+
+    def send(self, do, **what):
+        """The id that wait() is to be asked for."""
+        number = next(self._ids)
+        with self._lock:
+            self._answers[number] = queue.Queue()
+            if self._ended:
+                self._answers[number].put({"error": "its process has ended"})
+        try:
+            self.process.stdin.write(json.dumps({"do": do, "id": number, **what}) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # then the answer says so
+        return number
+
+    def wait(self, number, deadline=ANSWER_S):
+        try:
+            answer = self._answers[number].get(timeout=deadline)
+        except queue.Empty:
+            raise EngineError(f"{self.name}: no answer within {deadline} s (log: {self.log})")
+        with self._lock:
+            del self._answers[number]
+        if "error" in answer:
+            raise EngineError(f"{self.name}: {answer['error']} (log: {self.log})")
+        return answer["value"]
+
+    def wait_ready(self):
+        self.wait(0, START_S)
+        # NIXL's connector moves the thread that computes to the machine's last core, where the other
+        # engine's is: each is put back to its own.
+        return self.call("bind", core=self.core)
+
+    def call(self, do, **what):
+        return self.wait(self.send(do, **what))
+
+    def stand_still(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def end(self):
+        if self.process.poll() is None:
+            self.go_on()
+            self.process.stdin.close()
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()

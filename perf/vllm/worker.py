@@ -1,0 +1,227 @@
+"""One vLLM engine in this process, stepped as vLLM's own server steps one, and timed from within.
+
+    worker.py {"model": …, "connector": {kv_transfer_config} or null, "arguments": {…}}
+
+Commands come on stdin, answers go to stdout, a JSON object a line each; an answer carries its
+command's "id". A request is added at once and answered when it has ended; meanwhile, and until
+nothing is held for a handoff, the engine goes on stepping. All times are CLOCK_MONOTONIC, which is
+common to a host's processes.
+"""
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+
+os.environ.update(VLLM_ENABLE_V1_MULTIPROCESSING="0", HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1",
+                  VLLM_CPU_KVCACHE_SPACE="1")
+
+# The connector's hooks that run within a step of the worker.
+HOOKS = ("handle_preemptions", "bind_connector_metadata", "start_load_kv", "wait_for_layer_load",
+         "save_kv_layer", "wait_for_save", "get_transfer_results", "get_finished",
+         "get_block_ids_with_load_errors", "build_connector_worker_meta", "get_kv_connector_stats")
+
+
+def start(setup):
+    from vllm import LLM
+
+    arguments = dict(model=setup["model"], dtype="float32", max_model_len=2048, max_num_seqs=8,
+                     max_num_batched_tokens=2048, enforce_eager=True, gpu_memory_utilization=0.2,
+                     disable_log_stats=False, num_gpu_blocks_override=40)
+    arguments.update(setup.get("arguments", {}))
+    if setup.get("connector"):
+        arguments["kv_transfer_config"] = setup["connector"]
+    return LLM(**arguments)
+
+
+class Running:
+    """A request that has not ended."""
+
+    def __init__(self, command):
+        self.id = command["id"]
+        self.added = time.monotonic()
+        self.times = []  # when each token was there
+        self.steps = []  # of those that computed something
+
+
+class Worker:
+    def __init__(self, setup):
+        self.llm = start(setup)
+        self.engine = self.llm.llm_engine
+        self.core = self.engine.engine_core.engine_core
+        self.scheduler = self.core.scheduler
+        self.running = {}  # the engine's request id: Running
+        self.hooks = {}  # seconds of this step
+        self.computed = 0  # tokens of prompts that this step computes
+        self._wrap()
+
+    def _wrap(self):
+        from vllm.distributed.kv_transfer import get_kv_transfer_group, has_kv_transfer_group
+
+        schedule, step = self.scheduler.schedule, self.core.step_fn
+
+        def counted(*arguments):
+            output = schedule(*arguments)
+            self.computed = self._prompt_tokens(output)
+            return output
+
+        def timed():
+            self.hooks, self.computed = dict.fromkeys(HOOKS, 0.0), 0
+            began, thread, process = time.monotonic(), time.thread_time(), time.process_time()
+            outputs, executed = step()
+            if executed:
+                cpu = time.thread_time() - thread
+                record = {"began": began, "seconds": time.monotonic() - began, "cpu_s": cpu,
+                          "other_threads_s": time.process_time() - process - cpu,
+                          "computed": self.computed,
+                          "hooks_s": {k: v for k, v in self.hooks.items() if v}}
+                for each in self.running.values():
+                    each.steps.append(record)
+            self.executed = executed
+            return outputs, executed
+
+        self.scheduler.schedule, self.core.step_fn = counted, timed
+        if has_kv_transfer_group():
+            connector = get_kv_transfer_group()
+            for name in HOOKS:
+                setattr(connector, name, self._timed_hook(name, getattr(connector, name)))
+
+    def _timed_hook(self, name, hook):
+        def timed(*arguments, **named):
+            began = time.monotonic()
+            try:
+                return hook(*arguments, **named)
+            finally:
+                self.hooks[name] = self.hooks.get(name, 0.0) + time.monotonic() - began
+
+        return timed
+
+    def _prompt_tokens(self, output):
+        cached = output.scheduled_cached_reqs
+        before = [(new.req_id, new.num_computed_tokens) for new in output.scheduled_new_reqs]
+        total = 0
+        for request_id, done in before + list(zip(cached.req_ids, cached.num_computed_tokens)):
+            prompt = self.scheduler.requests[request_id].num_prompt_tokens
+            total += max(0, min(prompt, done + output.num_scheduled_tokens[request_id]) - done)
+        return total
+
+    # --- commands
+
+    def request(self, command):
+        from vllm import SamplingParams
+
+        params = command.get("params")
+        sampling = SamplingParams(temperature=0, max_tokens=command["max_tokens"], ignore_eos=True,
+                                  extra_args={"kv_transfer_params": params} if params else None)
+        one = Running(command)
+        self.running[str(command["id"])] = one
+        self.engine.add_request(str(command["id"]), {"prompt_token_ids": command["prompt"],
+                                                     "cache_salt": command["salt"]}, sampling)
+
+    def node(self, command):
+        from vllm.distributed.kv_transfer import get_kv_transfer_group
+
+        return get_kv_transfer_group()._worker.node.advertised
+
+    def sources(self, command):
+        """vLLM's own counters: where its prompts' tokens came from."""
+        found = {}
+        for metric in self.llm.get_metrics():
+            if metric.name in ("vllm:prompt_tokens_by_source",
+                               "vllm:prompt_tokens_cached_by_source"):
+                source = metric.labels.get("source") or sorted(metric.labels.values())[-1]
+                found[f"{metric.name}/{source}"] = metric.value
+        return found
+
+    def forget(self, command):
+        """vLLM's prefix cache is empty, and nothing that it held is still in its memory: so what a
+        later request finds there was brought there. This also touches all of the memory."""
+        assert self.llm.reset_prefix_cache(), "the prefix cache is in use"
+        for tensor in self.core.model_executor.driver_worker.model_runner.kv_caches:
+            tensor.fill_(0.0)
+
+    def bind(self, command):
+        """The computing thread to one core; where it was before, and where the others are."""
+        before = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {command["core"]})
+        return {"before": before, "threads": {
+            thread: sorted(os.sched_getaffinity(int(thread)))
+            for thread in os.listdir("/proc/self/task")}}
+
+    # --- the loop
+
+    def step(self, answer):
+        self.executed = True
+        for output in self.engine.step():
+            one = self.running.get(output.request_id)
+            if one is None:
+                continue
+            tokens = list(output.outputs[0].token_ids)
+            one.times += [time.monotonic()] * (len(tokens) - len(one.times))
+            if output.finished:
+                del self.running[output.request_id]
+                answer({"id": one.id, "value": {
+                    "tokens": tokens, "added": one.added, "times": one.times, "steps": one.steps,
+                    "params": output.kv_transfer_params}})
+        if not self.executed and self.scheduler.has_requests():
+            time.sleep(0.001)  # as vLLM's server does
+
+    def serve(self, commands, answer):
+        settling = []
+        while True:
+            busy = self.scheduler.has_requests()
+            if not busy:
+                while settling:
+                    answer({"id": settling.pop(), "value": None})
+            try:
+                command = commands.get(block=not busy)
+            except queue.Empty:
+                self.step(answer)
+                continue
+            if command is None:
+                return
+            if command["do"] == "settle":
+                settling.append(command["id"])
+                continue
+            try:
+                value = getattr(self, command["do"])(command)
+                if command["do"] != "request":
+                    answer({"id": command["id"], "value": value})
+            except Exception as error:
+                traceback.print_exc()
+                answer({"id": command["id"], "error": f"{type(error).__name__}: {error}"})
+
+
+def main():
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what the engine prints goes to the log
+
+    def answer(value):
+        answers.write(json.dumps(value) + "\n")
+
+    try:
+        worker = Worker(json.loads(sys.argv[1]))
+        answer({"id": 0, "value": "ready"})
+    except Exception as error:
+        traceback.print_exc()
+        answer({"id": 0, "error": f"{type(error).__name__}: {error}"})
+        os._exit(1)
+    commands = queue.SimpleQueue()
+
+    def read():
+        for line in sys.stdin:
+            commands.put(json.loads(line))
+        commands.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    worker.serve(commands, answer)
+    worker.engine.engine_core.shutdown()
+    answers.flush()
+    os._exit(0)  # NIXL 1.5.1 crashes when the interpreter takes it apart
+
+
+if __name__ == "__main__":
+    main()
