@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-START_S, ANSWER_S = 300, 90
+START_S, ANSWER_S = 600, 90
 
 
 class EngineError(Exception):

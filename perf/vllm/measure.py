@@ -78,8 +78,9 @@ class Engines:
         def ready(engine):
             try:
                 bound = engine.wait_ready()
-                if bound["before"] != [engine.core]:
-                    note(f"{engine.name}: its computing thread was on {bound['before']}")
+                others = sorted({tuple(cores) for cores in bound["threads"].values()})
+                note(f"{engine.name}: its computing thread was on cores {bound['before']}, now on "
+                     f"{engine.core}; its {len(bound['threads'])} threads are on {others}")
                 engine.call("forget")  # touches all of the KV's memory
                 engine.stand_still()
             except EngineError as error:
@@ -124,8 +125,59 @@ def rotated(items, by):
     return items[::-1] if backwards else items
 
 
+class Rounds:
+    """What comes of each round: a variant's samples. A peer's that fails is left out from then on, and
+    what it had is thrown away; ours must not."""
+
+    def __init__(self, options, prompts, variants, peers, failed):
+        self._options, self._prompts, self._variants = options, prompts, variants
+        self._peers, self.failed = peers, failed  # names; name: why
+        self.samples = []
+
+    def run(self, sizes, take, check=lambda taken: None):
+        """`take(variant, prompts)`: [(sample, tokens)]."""
+        end = time.monotonic() + self._options.seconds
+        for r in range(-self._options.warmups, self._options.rounds):
+            if self.samples and time.monotonic() > end:
+                note(f"no more rounds after {self._options.seconds} s")
+                break
+            asked = [self._prompts.next(tokens) for tokens in sizes]
+            taken = {}
+            for variant in rotated(self._variants, r + self._options.warmups):
+                try:
+                    taken[variant.name] = in_turn(variant, self._prompts,
+                                                  lambda it: take(it, asked))
+                except (Wrong, EngineError) as error:
+                    if variant.name not in self._peers:
+                        raise
+                    self._leave_out(variant, str(error))
+            check(taken)
+            if r >= 0:
+                self.samples.append({(sample.variant, sample.tokens): sample
+                                     for pairs in taken.values() for sample, _ in pairs})
+            note(f"round {r + 1} of {self._options.rounds}: " + ", ".join(
+                f"{sample.variant} {sample.tokens}: " +
+                "/".join(f"{value * 1e3:.1f}" for value in (sample.step, sample.first) if value)
+                for pairs in taken.values() for sample, _ in pairs))
+
+    def _leave_out(self, variant, why):
+        note(f"{variant.name} is left out: {why}")
+        self.failed[variant.name] = why
+        self._variants = [each for each in self._variants if each is not variant]
+        self.samples = [{key: sample for key, sample in each.items()
+                         if not key[0].startswith(variant.name)} for each in self.samples]
+
+
+def same_tokens(taken):
+    for i, (_, right) in enumerate(taken["single"]):
+        for name, pairs in taken.items():
+            sample, tokens = pairs[i]
+            if tokens != right[:len(tokens)]:
+                raise Wrong(f"{name}: of {sample.tokens} tokens came {tokens} for {right}")
+
+
 def measure_handoffs(options, engines, prompts):
-    """Samples of all rounds, and who did not start."""
+    """The rounds, and who is not in them, and why."""
     single = engines.start("single", 0)
     prefiller = engines.start("prefiller", 0, baton("kv_producer", options.channel))
     decoder = engines.start("decoder", 1, baton("kv_consumer", options.channel))
@@ -151,25 +203,10 @@ def measure_handoffs(options, engines, prompts):
         engine.stand_still()
     if theirs and not failed:
         variants.append(Nixl("NIXL", *theirs))
-    samples = []
-    for r in range(-options.warmups, options.rounds):
-        asked = [prompts.next(tokens) for tokens in options.tokens]
-        taken = {}
-        for variant in rotated(variants, r):
-            taken[variant.name] = in_turn(variant, prompts,
-                                          lambda it: [it.sample(each) for each in asked])
-        for i, (_, right) in enumerate(taken["single"]):
-            for name, pairs in taken.items():
-                sample, tokens = pairs[i]
-                if tokens != right[:len(tokens)]:
-                    raise Wrong(f"{name}: of {sample.tokens} tokens came {tokens} for {right}")
-        if r >= 0:
-            samples.append({(name, sample.tokens): sample for name, pairs in taken.items()
-                            for sample, _ in pairs})
-        note(f"round {r + 1} of {options.rounds}: " + ", ".join(
-            f"{name} {pairs[-1][0].step or 0:.3f}/{pairs[-1][0].first or 0:.3f} s"
-            for name, pairs in taken.items()))
-    return samples, {engine.name: str(error) for engine, error in failed.items()}
+    rounds = Rounds(options, prompts, variants, {"NIXL"},
+                    {engine.name: str(error) for engine, error in failed.items()})
+    rounds.run(options.tokens, lambda it, asked: [it.sample(each) for each in asked], same_tokens)
+    return rounds
 
 
 def kept(tokens):
@@ -192,19 +229,11 @@ def measure_offload(options, engines, prompts):
         if engine not in failed:
             variants.append(Offload(name, engine, lambda tokens: (tokens - 1) // BLOCK_TOKENS *
                                     BLOCK_TOKENS))
-    samples = []
-    for r in range(-options.warmups, options.rounds):
-        taken = {}
-        asked = [prompts.next(tokens) for tokens in options.offload_tokens]
-        for variant in rotated(variants, r):
-            for pair in in_turn(variant, prompts, lambda it: [it.samples(each) for each in asked]):
-                taken.update({(sample.variant, sample.tokens): sample for sample in pair})
-        if r >= 0:
-            samples.append(taken)
-        note(f"round {r + 1} of {options.rounds}: " + ", ".join(
-            f"{name} {tokens}: {sample.first * 1e3:.1f} ms" for (name, tokens), sample in
-            taken.items()))
-    return samples, {engine.name: str(error) for engine, error in failed.items()}
+    rounds = Rounds(options, prompts, variants, set(theirs),
+                    {engine.name: str(error) for engine, error in failed.items()})
+    rounds.run(options.offload_tokens,
+               lambda it, asked: [pair for each in asked for pair in it.samples(each)])
+    return rounds
 
 
 QUESTIONS = {"handoff": (measure_handoffs, report.handoff_lines),
@@ -221,6 +250,8 @@ def parse():
     parser.add_argument("--only", choices=QUESTIONS)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--warmups", type=int, default=1)
+    parser.add_argument("--seconds", type=int, default=1800,
+                        help="no further round of a question after so many")
     parser.add_argument("--tokens", type=numbers, default=[600, 1500])
     # 1,537: a hit of six whole chunks and one token that is computed in any case.
     parser.add_argument("--offload-tokens", type=numbers, default=[1500, 1537])
@@ -245,17 +276,17 @@ def main():
         began = time.monotonic()
         engines = Engines(options.model, logs)
         try:
-            samples, failed = measure(options, engines, Prompts(options.model, options.seed * 10_000))
+            rounds = measure(options, engines, Prompts(options.model, options.seed * 10_000))
         except (Wrong, EngineError) as error:
             raise SystemExit(f"measure: {error}") from error
         finally:
             engines.end()
         with options.out.open("a") as out:
-            for line in lines_of(samples):
+            for line in lines_of(rounds.samples):
                 out.write(report.as_json(line) + "\n")
                 print(report.as_row(line), flush=True)
-        for name, why in failed.items():
-            note(f"{name} did not start: {why}")
+        for name, why in rounds.failed.items():
+            note(f"no figures of {name}: {why}")
         note(f"{question}: {time.monotonic() - began:.0f} s")
     return 0
 

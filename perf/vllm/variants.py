@@ -190,7 +190,7 @@ class Offload(Alone):
         self._load = load  # of a prompt's tokens
 
     def samples(self, prompt):
-        """Of the first coming, which computes all of it, and of the second."""
+        """Of the first coming, which computes all of it, and of the second; each with its tokens."""
         first = Sample(self.name + ", computed", len(prompt))
         request = ask(prompt, ANSWER_TOKENS)
         self.engine.call("forget")
@@ -213,7 +213,7 @@ class Offload(Alone):
         source = "vllm:prompt_tokens_cached_by_source/host"
         check(after.get(source, 0) - before.get(source, 0) == loaded,
               f"{self.name}: by vLLM's count were loaded", before, after)
-        return first, again
+        return (first, once["tokens"]), (again, answer["tokens"])
 
 
 __all__ = ["Alone", "EngineError", "Nixl", "Offload", "PrefillAlone", "Push", "TwoSteps", "Wrong"]
