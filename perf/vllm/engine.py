@@ -21,8 +21,9 @@ class EngineError(Exception):
 class Engine:
     """Ends with this process, even while it stands still."""
 
-    def __init__(self, name, core, setup, log, environment=None):
-        self.name, self.core, self.log = name, core, log
+    def __init__(self, name, core, setup, log, environment=None, yielding=False):
+        """`yielding`: its threads that do not compute run where and when nobody else would."""
+        self.name, self.core, self.log, self._yielding = name, core, log, yielding
         self._ids = itertools.count(1)
         self._answers = {0: queue.Queue()}
         self._lock = threading.Lock()
@@ -77,9 +78,7 @@ class Engine:
 
     def wait_ready(self):
         self.wait(0, START_S)
-        # NIXL's connector moves the thread that computes to the machine's last core, where the other
-        # engine's is: each is put back to its own.
-        return self.call("bind", core=self.core)
+        return self.call("bind", core=self.core, yielding=self._yielding)
 
     def call(self, do, **what):
         return self.wait(self.send(do, **what))

@@ -3,9 +3,9 @@
 
     python perf/vllm/measure.py --model build-vllm/smollm2-float32 --out FILE.jsonl > FILE.md
 
-in a virtual environment with vLLM and the package baton (tests/vllm/run.sh makes one, and the model's
-folder). Result lines go to --out, a table with the goals to stdout, progress to stderr. A missed goal
-is not an error; wrong tokens are.
+in a virtual environment with vLLM and the package baton (tests/vllm/run.sh makes one, and the
+model's folder). Result lines go to --out, a table with the goals to stdout, progress to stderr. A
+missed goal is not an error; wrong tokens are.
 """
 
 import argparse
@@ -49,11 +49,11 @@ def nixl(role):
 
 
 def nixl_packages(folder):
-    """A folder that has NIXL, made if it is not there; apart, so that its wheels change nothing else."""
+    """A folder that has NIXL, made if it is not there; apart, so that its wheels change nothing."""
     if not (folder / "nixl").is_dir():
         note(f"installing {', '.join(NIXL)} into {folder}")
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", folder,
-                        *NIXL], check=True, stdout=sys.stderr)
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target",
+                        folder, *NIXL], check=True, stdout=sys.stderr)
     return folder
 
 
@@ -64,10 +64,10 @@ class Engines:
         self._model, self._logs = model, logs
         self._all = []
 
-    def start(self, name, core, connector=None, environment=None, **arguments):
+    def start(self, name, core, connector=None, environment=None, yielding=False):
         engine = Engine(name, core, {"model": str(self._model), "connector": connector,
-                                     "arguments": {"block_size": BLOCK_TOKENS, **arguments}},
-                        self._logs / f"{name}.log", environment)
+                                     "arguments": {"block_size": BLOCK_TOKENS}},
+                        self._logs / f"{name}.log", environment, yielding)
         self._all.append(engine)
         return engine
 
@@ -78,9 +78,9 @@ class Engines:
         def ready(engine):
             try:
                 bound = engine.wait_ready()
-                others = sorted({tuple(cores) for cores in bound["threads"].values()})
-                note(f"{engine.name}: its computing thread was on cores {bound['before']}, now on "
-                     f"{engine.core}; its {len(bound['threads'])} threads are on {others}")
+                others = sorted({tuple(cores) for cores in bound["others"]})
+                note(f"{engine.name}: computes on core {engine.core} (was on {bound['before']}), its "
+                     f"{len(bound['others'])} other threads are on {others}")
                 engine.call("forget")  # touches all of the KV's memory
                 engine.stand_still()
             except EngineError as error:
@@ -106,7 +106,7 @@ class Prompts:
 
 
 def in_turn(variant, prompts, act):
-    """Nobody else's engines run meanwhile. What stood still is warm again before anything counts."""
+    """Nobody else's engines run meanwhile. What stood still is warm before anything counts."""
     for engine in variant.engines:
         engine.go_on()
     try:
@@ -126,8 +126,8 @@ def rotated(items, by):
 
 
 class Rounds:
-    """What comes of each round: a variant's samples. A peer's that fails is left out from then on, and
-    what it had is thrown away; ours must not."""
+    """What comes of each round: a variant's samples. A peer's that fails is left out from then on,
+    and what it had is thrown away; ours must not."""
 
     def __init__(self, options, prompts, variants, peers, failed):
         self._options, self._prompts, self._variants = options, prompts, variants
@@ -186,10 +186,12 @@ def measure_handoffs(options, engines, prompts):
         folder = nixl_packages(options.nixl)
         paths = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
         for index, role in enumerate(("kv_producer", "kv_consumer")):
-            # Apart from what was set outside: UCX_TLS and others are passed on.
+            # NIXL's progress threads poll without end, on the cores of the engines; and its connector
+            # moves the computing thread to the machine's last core, the decoder's.
             theirs.append(engines.start(f"nixl-{role[3:]}", index, nixl(role), {
                 "PYTHONPATH": paths, "VLLM_NIXL_SIDE_CHANNEL_PORT": str(options.nixl_port + index),
-                **dict(each.split("=", 1) for each in options.nixl_env)}))
+                **dict(each.split("=", 1) for each in options.nixl_env)},
+                yielding=not options.nixl_as_placed))
     failed = engines.wait_ready()
     for engine in (single, prefiller, decoder):
         if engine in failed:
@@ -259,6 +261,8 @@ def parse():
     parser.add_argument("--nixl", type=Path, default=ROOT / "build/peers/nixl-vllm",
                         help="folder with its packages; made from PyPI if it is not there")
     parser.add_argument("--nixl-env", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--nixl-as-placed", action="store_true",
+                        help="its polling threads stay where vLLM starts them")
     parser.add_argument("--nixl-port", type=int, default=15600, help="of the first side channel")
     parser.add_argument("--without-nixl", action="store_true")
     parser.add_argument("--seed", type=int, default=1)

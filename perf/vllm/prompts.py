@@ -1,5 +1,5 @@
-"""Prompts of real words, each different from its first token on: the next token depends on all of it,
-and no engine finds one in its prefix cache."""
+"""Prompts of real words, each different from its first token on: the next token depends on all of
+it, and no engine finds one in its prefix cache."""
 
 import random
 

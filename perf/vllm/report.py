@@ -105,8 +105,8 @@ def offload_lines(samples):
 
 def machine():
     described = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((text.split(":")[1].strip() for text in described if text.startswith("model name")),
-                 platform.machine())
+    model = next((text.split(":")[1].strip() for text in described
+                  if text.startswith("model name")), platform.machine())
     return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}"
 
 
@@ -119,7 +119,8 @@ def as_json(it):
                                        "tokens": it.tokens},
         "bytes": None, "goodput_GBps": None, "reference": it.reference, "reference_GBps": None,
         "ratio": round(it.ratio, 4), "median_ms": ms(statistics.median(it.ours)),
-        "p95_ms": ms(quantile(it.ours, 0.95)), "p99_ms": None, "samples": len(it.ours), "blame": None,
+        "p95_ms": ms(quantile(it.ours, 0.95)), "p99_ms": None, "samples": len(it.ours),
+        "blame": None,
         "also": {"reference_median_ms": ms(statistics.median(it.against)),
                  "reference_spread": round(spread(it.against), 4),
                  "ratio_p5": round(quantile(it.ratios, 0.05), 4),
@@ -129,8 +130,8 @@ def as_json(it):
         "machine": machine(), "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
 
 
-COLUMNS = ("time of", "tokens", "way", "median ms", "p95 ms", "beside", "its median ms", "its spread",
-           "ratio", "p5 to p95", "goal", "")
+COLUMNS = ("time of", "tokens", "way", "median ms", "p95 ms", "beside", "its median ms",
+           "its spread", "ratio", "p5 to p95", "goal", "")
 HEADING = f"| {' | '.join(COLUMNS)} |\n" + "|---" * len(COLUMNS) + "|"
 WORDS = {"step": "prefill step", "first": "first token", "between": "each further token"}
 
@@ -142,4 +143,5 @@ def as_row(it):
             f"| {statistics.median(it.ours) * 1e3:.4g} | {quantile(it.ours, 0.95) * 1e3:.4g} "
             f"| {it.reference} | {statistics.median(it.against) * 1e3:.4g} "
             f"| {spread(it.against):.1%} | {it.ratio:.3f} "
-            f"| {quantile(it.ratios, 0.05):.3f} to {quantile(it.ratios, 0.95):.3f} | {goal} | {met} |")
+            f"| {quantile(it.ratios, 0.05):.3f} to {quantile(it.ratios, 0.95):.3f} "
+            f"| {goal} | {met} |")

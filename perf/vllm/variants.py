@@ -1,7 +1,7 @@
 """The ways a prompt is served that are compared: which engines each needs, and one sample of it.
 
-By the engines' own counters each computed what it should have, or the sample is Wrong. Its tokens are
-compared with those of an engine alone by whoever takes it.
+By the engines' own counters each computed what it should have, or the sample is Wrong. Its tokens
+are compared with those of an engine alone by whoever takes it.
 """
 
 import dataclasses
@@ -50,8 +50,8 @@ def ask(prompt, max_tokens, params=None):
 
 def fill_prefill(sample, answer):
     (step,) = [step for step in answer["steps"] if step["computed"]]
-    check(step["computed"] == sample.tokens, f"{sample.variant}: the prompt was not computed in one "
-          "step", step["computed"])
+    check(step["computed"] == sample.tokens,
+          f"{sample.variant}: the prompt was not computed in one step", step["computed"])
     sample.step, sample.step_cpu = step["seconds"], step["cpu_s"]
     sample.hooks, sample.others_cpu = sum(step["hooks_s"].values()), step["other_threads_s"]
 
@@ -142,7 +142,8 @@ class BatonHandoff(Handoff):
     def check_answer(self, answer, tokens):
         said = answer["params"]["baton"]
         whole = -(-tokens // self._block_tokens) * self._block_tokens * self._token_bytes
-        check(said["end"] == "committed" and said["bytes"] == whole, f"{self.name}: handed off", said)
+        check(said["end"] == "committed" and said["bytes"] == whole, f"{self.name}: handed off",
+              said)
 
 
 class Push(BatonHandoff):
@@ -190,7 +191,7 @@ class Offload(Alone):
         self._load = load  # of a prompt's tokens
 
     def samples(self, prompt):
-        """Of the first coming, which computes all of it, and of the second; each with its tokens."""
+        """Of the first coming, which computes all of it, and of the second, with their tokens."""
         first = Sample(self.name + ", computed", len(prompt))
         request = ask(prompt, ANSWER_TOKENS)
         self.engine.call("forget")

@@ -144,12 +144,16 @@ class Worker:
             tensor.fill_(0.0)
 
     def bind(self, command):
-        """The computing thread to one core; where it was before, and where the others are."""
+        """The computing thread to one core; with "yielding" the others to any, where they run when
+        nobody else would. Where the computing thread was, and where the others are."""
         before = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {command["core"]})
-        return {"before": before, "threads": {
-            thread: sorted(os.sched_getaffinity(int(thread)))
-            for thread in os.listdir("/proc/self/task")}}
+        others = [int(each) for each in os.listdir("/proc/self/task") if int(each) != os.getpid()]
+        for thread in others if command["yielding"] else ():
+            os.sched_setaffinity(thread, range(os.cpu_count()))
+            os.setpriority(os.PRIO_PROCESS, thread, 19)
+        return {"before": before,
+                "others": [sorted(os.sched_getaffinity(thread)) for thread in others]}
 
     # --- the loop
 
