@@ -48,6 +48,13 @@ def of(samples, variant, tokens, measure):
     return [getattr(each[variant, tokens], measure) for each in samples]
 
 
+def process_cpu(samples, variant, tokens):
+    """What all threads of the engine's process used during the step: says what a connector takes even
+    where others use the machine."""
+    return [a + b for a, b in zip(of(samples, variant, tokens, "step_cpu"),
+                                  of(samples, variant, tokens, "others_cpu"))]
+
+
 def line(samples, tokens, measure, variant, reference, goal=None, reference_measure=None):
     ours = of(samples, variant, tokens, measure)
     against = of(samples, reference, tokens, reference_measure or measure)
@@ -56,6 +63,9 @@ def line(samples, tokens, measure, variant, reference, goal=None, reference_meas
         for name in ("step_cpu", "hooks", "others_cpu"):
             values = of(samples, variant, tokens, name)
             also[f"{name}_ms"] = round(statistics.median(values) * 1e3, 3)
+        also["process_cpu_ratio"] = round(statistics.median(
+            b / a for a, b in zip(process_cpu(samples, variant, tokens),
+                                  process_cpu(samples, reference, tokens))), 4)
     words = reference if not reference_measure else f"{reference}: {reference_measure}"
     return Line(measure, variant, tokens, words, ours, against, goal, also)
 

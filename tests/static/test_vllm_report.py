@@ -80,5 +80,6 @@ def test_lines_have_the_form_of_the_others():
     assert set(line) == {"name", "parameters", "bytes", "goodput_GBps", "reference", "reference_GBps",
                          "ratio", "median_ms", "p95_ms", "p99_ms", "samples", "blame", "also",
                          "machine", "date"}
+    assert line["also"]["process_cpu_ratio"] == pytest.approx(1)
     assert line["samples"] == 5 and line["median_ms"] == pytest.approx(3030)
     assert line["also"]["ours_ms"] == pytest.approx([1010, 2020, 3030, 4040, 5050])
