@@ -11,6 +11,7 @@ missed goal is not an error; wrong tokens are.
 import argparse
 import concurrent.futures
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -55,6 +56,14 @@ def nixl_packages(folder):
         subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target",
                         folder, *NIXL], check=True, stdout=sys.stderr)
     return folder
+
+
+class Stopped(Exception):
+    """SIGTERM: what was measured so far is told."""
+
+
+def stop(number, frame):
+    raise Stopped
 
 
 class Engines:
@@ -136,6 +145,12 @@ class Rounds:
 
     def run(self, sizes, take, check=lambda taken: None):
         """`take(variant, prompts)`: [(sample, tokens)]."""
+        try:
+            self._run(sizes, take, check)
+        except Stopped:
+            note("stopped: these are the figures of whole rounds")
+
+    def _run(self, sizes, take, check):
         end = time.monotonic() + self._options.seconds
         for r in range(-self._options.warmups, self._options.rounds):
             if self.samples and time.monotonic() > end:
@@ -271,6 +286,7 @@ def parse():
 
 def main():
     options = parse()
+    signal.signal(signal.SIGTERM, stop)
     logs = Path(tempfile.mkdtemp(prefix="baton-vllm-"))
     note(f"logs: {logs}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -285,6 +301,8 @@ def main():
             raise SystemExit(f"measure: {error}") from error
         finally:
             engines.end()
+        if not rounds.samples:
+            raise SystemExit("measure: no whole round")
         with options.out.open("a") as out:
             for line in lines_of(rounds.samples):
                 out.write(report.as_json(line) + "\n")
