@@ -38,10 +38,10 @@ def note(text):
     print(f"measure: {text}", file=sys.stderr, flush=True)
 
 
-def baton(role, channel):
+def baton(role, channel, **options):
     return {"kv_connector": "BatonConnector", "kv_connector_module_path": "baton.vllm",
             "kv_role": role, "kv_load_failure_policy": "recompute",
-            "kv_connector_extra_config": {"channel": channel, "host_tier_mib": 512}}
+            "kv_connector_extra_config": {"channel": channel, "host_tier_mib": 512, **options}}
 
 
 def nixl(role):
@@ -232,16 +232,22 @@ def kept(tokens):
     return min(whole, tokens - 1)
 
 
+def kept_with_tail(tokens):
+    return tokens - 1
+
+
 def measure_offload(options, engines, prompts):
     both = engines.start("both", 0, baton("kv_both", options.channel))
+    tails = engines.start("tails", 0, baton("kv_both", options.channel, offload_tails=True))
     theirs = {name: engines.start(name, 0, {
         "kv_connector": name, "kv_role": "kv_both",
         "kv_connector_extra_config": {"cpu_bytes_to_use": 1 << 30}})
         for name in ("OffloadingConnector", "SimpleCPUOffloadConnector")}
     failed = engines.wait_ready()
-    if both in failed:
-        raise failed[both]
-    variants = [Offload("offload", both, kept)]
+    for engine in (both, tails):
+        if engine in failed:
+            raise failed[engine]
+    variants = [Offload("offload", both, kept), Offload("offload, tails", tails, kept_with_tail)]
     for name, engine in theirs.items():
         if engine not in failed:
             variants.append(Offload(name, engine, lambda tokens: (tokens - 1) // BLOCK_TOKENS *

@@ -212,7 +212,8 @@ class Offload(Alone):
         check(answer["tokens"] == once["tokens"], f"{self.name}: wrong tokens")
         check(computed(answer) == len(prompt) - loaded, f"{self.name}: computed", computed(answer))
         source = "vllm:prompt_tokens_cached_by_source/host"
-        check(after.get(source, 0) - before.get(source, 0) == loaded,
+        # It counts the last token too where that was loaded, which is computed in any case.
+        check(loaded <= after.get(source, 0) - before.get(source, 0) <= loaded + 1,
               f"{self.name}: by vLLM's count were loaded", before, after)
         return (first, once["tokens"]), (again, answer["tokens"])
 

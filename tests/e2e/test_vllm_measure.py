@@ -75,8 +75,10 @@ class LLM:
             self.external += len(one.ids)
             return len(one.ids) - 1
         if self.config["kv_role"] == "kv_both" and one.salt in self.kept:
-            self.host += len(one.ids) // 256 * 256
-            return len(one.ids) // 256 * 256
+            extra = self.config["kv_connector_extra_config"]
+            kept = len(one.ids) - 1 if extra.get("offload_tails") else len(one.ids) // 256 * 256
+            self.host += kept
+            return kept
         self.kept.add(one.salt)
         return 0
 
@@ -195,9 +197,10 @@ def test_handoffs_are_measured_beside_an_engine_alone_and_nixl(measure):
 
 def test_a_hit_is_measured_beside_computing(measure):
     lines, done = measure("--only", "offload", "--offload-tokens", "300")
-    (line,) = lines
-    assert line["parameters"] == {"measure": "first", "variant": "offload", "tokens": 300}
-    assert line["also"]["goal"] == 20
+    assert [line["parameters"] for line in lines] == [
+        {"measure": "first", "variant": name, "tokens": 300}
+        for name in ("offload", "offload, tails")]
+    assert all(line["also"]["goal"] == 20 for line in lines)
     # vLLM's own do not start there, and are named.
     assert "no figures of OffloadingConnector: " in done.stderr
     assert "not on this platform" in done.stderr

@@ -4,7 +4,8 @@ tier instead of being computed."""
 import pytest
 from tokenizers import Tokenizer
 
-from conftest import model_folder
+import tiny_model
+from conftest import model_folder, tiny_arguments
 from test_handoff import assert_idle, metric, request
 from text import prompt
 
@@ -50,6 +51,22 @@ def test_an_evicted_prefix_is_loaded_and_not_computed(engine, tokenizer):
     assert_idle(engine)
     # Nothing was kept a second time: the tier had it.
     assert metric(engine, "baton_tier_chunks") - kept == KEPT // CHUNK + EVICTING // CHUNK
+
+
+def test_a_prompt_that_comes_again_is_loaded_with_its_tail(start, tiny_folder):
+    tails = start("tails", "kv_both", 0, extra={"offload_tails": True}, arguments=tiny_arguments(
+        tiny_folder, max_model_len=576, num_gpu_blocks_override=10)).wait_ready()
+    for tokens in (600 - CHUNK, 100):  # behind whole chunks, and alone
+        first = request(tiny_model.prompt(tokens, seed=9400 + tokens))
+        (once,) = tails.generate([first])
+        (other,) = tails.generate([request(tiny_model.prompt(550, seed=9401 + tokens))])
+        assert once["computed"] == tokens and other["computed"] == 550
+        before = host_tokens(tails)
+        (again,) = tails.generate([first])
+        assert again["tokens"] == once["tokens"] and again["computed"] == 1
+        assert host_tokens(tails) - before >= tokens - 1
+        assert_idle(tails)
+    assert tails.end() == 0
 
 
 def test_what_vllm_itself_still_has_is_not_loaded(engine, tokenizer):

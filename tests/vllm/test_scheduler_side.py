@@ -57,10 +57,10 @@ def report(end, size=10, share=0.5):
     return {"end": end, "why": "", "bytes": size, "transport": "local", "share_of_bound": share}
 
 
-def side(offload=False, mode="retained", **changed):
+def side(offload=False, mode="retained", tails=False, **changed):
     arguments = dict(producer=True, consumer=True, recompute=True, engine_id="engine",
                      block_tokens=128)
-    return SchedulerSide(config.Options(offload=offload, mode=mode), **{**arguments, **changed})
+    return SchedulerSide(config.Options(offload=offload, mode=mode, offload_tails=tails), **{**arguments, **changed})
 
 
 def decode(tokens=300, ranks=1, **fields):
@@ -378,6 +378,18 @@ def test_whole_chunks_are_looked_for_and_kept():
                                                                          True)
     s.update_connector_output(news(released=["o"]))
     assert s.request_finished(request, ([1, 2, 3, 4, 5],)) == (False, None)
+
+
+def test_tails_are_kept_if_asked_for():
+    s, request = side(offload=True, tails=True), plain(tokens=100)
+    s.on_new_request(request)
+    opens = {order.role: order for order in s.build_connector_meta(step()).opens}
+    assert len(opens["store"].tokens) == 100
+    s.update_connector_output(news(offered={"o": 100}))
+    assert s.get_num_new_matched_tokens(request, 64) == (36, True)
+    s, request = side(offload=True, tails=True), plain(tokens=100)
+    s.on_new_request(request)
+    assert s.get_num_new_matched_tokens(request, 99) == (0, False)  # there is nothing left to load
 
 
 def test_kept_in_chunks_the_table_grows_no_further_than_them():

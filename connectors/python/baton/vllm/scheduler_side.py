@@ -113,10 +113,16 @@ class SchedulerSide:
             self._orders.opens.append(self._open_order(handoff))
             handoff.state = State.WAITING
 
+    def _kept(self, tokens):
+        """How many leading tokens of a prompt an instance that offloads keeps."""
+        if self.options.offload_tails:
+            return tokens
+        return tokens // self.chunk_tokens * self.chunk_tokens
+
     def _open_offload(self, request, store):
-        """A prompt that is nobody's handoff (or only sent to somebody): its whole chunks."""
+        """A prompt that is nobody's handoff, or only sent to somebody."""
         reload = transfer_params.Transfer("reload", str(uuid.uuid4()), flow="fetch")
-        tokens = len(request.prompt_token_ids or ()) // self.chunk_tokens * self.chunk_tokens
+        tokens = self._kept(len(request.prompt_token_ids or ()))
         if tokens == 0 or self._unsupported(request, reload):
             return
         if not request.skip_reading_prefix_cache:
@@ -170,8 +176,7 @@ class SchedulerSide:
             return 0, False
         load.held = computed
         # The last token is computed in any case, to have its logits.
-        whole = load.tokens // self.chunk_tokens * self.chunk_tokens
-        if computed >= (whole if load.own else load.tokens - 1):
+        if computed >= min(load.tokens - 1, self._kept(load.tokens) if load.own else load.tokens):
             self._give_up(load, "the engine holds the prompt itself")
             return 0, False
         if getattr(request, "skip_reading_prefix_cache", False):
