@@ -47,6 +47,7 @@ void PrefillSession::layer_ready(uint32_t layer, uint32_t tokens) {
 }
 void PrefillSession::finish() { feed_->finish(); }
 void PrefillSession::abort(const std::string& why) { feed_->abort(why); }
+void PrefillSession::revoke(const std::string& why) { feed_->revoke(why); }
 HandoffReport PrefillSession::report() const { return feed_->report(); }
 
 }  // namespace baton

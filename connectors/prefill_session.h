@@ -13,8 +13,8 @@
 //
 // The node outlives its sessions.
 //
-// Threads: create, begin, extend, layer_ready, finish and abort are called by one engine thread at
-// a time (any; externally synchronised). on_released runs once on the progress thread: it must not
+// Threads: create, begin, extend, layer_ready, finish, abort and revoke are called by one engine
+// thread at a time (any; externally synchronised). on_released runs once on the progress thread: it must not
 // block or call back into the session; typically it posts the block ids to the engine's own queue.
 // report() is thread-safe.
 #pragma once
@@ -69,6 +69,9 @@ class PrefillSession {
   void layer_ready(uint32_t layer, uint32_t tokens);
   void finish();
   void abort(const std::string& why);
+  // The engine must have its blocks back, after finish() too: a handoff that still needs them ends.
+  // on_released comes as soon as what is being copied out of them is done.
+  void revoke(const std::string& why);
 
   HandoffReport report() const;
 

@@ -55,6 +55,15 @@ void SendFeed::abort(std::string why) {
   wake_once();
 }
 
+void SendFeed::revoke(std::string why) {
+  {
+    MutexLock lock(mutex_);
+    if (next_.revoked) return;
+    next_.revoked = std::move(why);
+  }
+  wake_once();
+}
+
 void SendFeed::wake_once() {
   {
     MutexLock lock(mutex_);

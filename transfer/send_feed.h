@@ -29,7 +29,8 @@ class SendFeed {
   void extend(std::span<const uint32_t> blocks);
   void layer_ready(uint32_t layer, uint32_t tokens);
   void finish();
-  void abort(std::string why);
+  void abort(std::string why);   // nothing after finish()
+  void revoke(std::string why);  // after finish() too, if the blocks are still needed
   HandoffReport report() const;
 
   // --- the progress thread
@@ -37,6 +38,7 @@ class SendFeed {
     bool begun = false;
     bool finished = false;
     std::optional<std::string> aborted;
+    std::optional<std::string> revoked;
     std::vector<uint32_t> new_blocks;  // since the last drain
     std::vector<uint32_t>
         layer_tokens;    // leading tokens ready, a layer; all of them, not a difference

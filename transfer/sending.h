@@ -94,6 +94,7 @@ class Sending : public std::enable_shared_from_this<Sending> {
   uint32_t segment_index(uint32_t chunk, uint32_t layer) const { return chunk * layers() + layer; }
   void make_chunks();
   void add_blocks(const std::vector<uint32_t>& blocks);
+  void give_up(const std::string& why);
   void reject(const std::string& what);
   void offer();
   void take_from_tier(ChunkWork& chunk);

@@ -14,11 +14,8 @@ void Sending::on_feed() {
   SendFeed::Update update = feed_->drain();
   compute_ = update.compute;
   if (!aborted_) add_blocks(update.new_blocks);
-  if (update.aborted && !session_over_) {
-    aborted_ = session_over_ = true;
-    gather_queue_.clear();
-    abort(End::kCancelled, Status(Code::kCancelled, "the prefiller's engine: " + *update.aborted));
-  }
+  if (update.aborted && !session_over_) give_up(*update.aborted);
+  if (update.revoked && on_released_ && !aborted_) give_up(*update.revoked);
   if (update.begun && !offered_ && !aborted_) offer();
   if (update.begun && !aborted_) {
     for (uint32_t layer = 0; layer < layers(); ++layer) {
@@ -44,6 +41,13 @@ void Sending::on_feed() {
   session_over_ = session_over_ || update.finished;
   pump();
   settle();
+}
+
+// Nothing more is read of the blocks once what is under way is done.
+void Sending::give_up(const std::string& why) {
+  aborted_ = session_over_ = true;
+  gather_queue_.clear();
+  if (!end_) abort(End::kCancelled, Status(Code::kCancelled, "the prefiller's engine: " + why));
 }
 
 // The table is checked here, once: what a gather reads must be the engine's own KV.

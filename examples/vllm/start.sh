@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A prefiller, a decoder and the router on this host, from one model.
+# A prefiller, a decoder and the router on this host, from one model, each engine of one rank.
 #
 #   bash examples/vllm/start.sh MODEL [options of `vllm serve` for both]
 #

@@ -121,6 +121,39 @@ TEST_P(Session, DecoderThatAcceptsLateDelaysOnlyTheRelease) {
   EXPECT_TRUE(p.wait_released());
 }
 
+TEST_P(Session, BlocksThatAreRevokedEndAFinishedHandoffThatNeedsThem) {
+  tune_a = [](NodeConfig& config) { config.mode = SendMode::kTransient; };
+  start();
+  auto p = prefiller();
+  auto d = decoder();
+  const HandoffAttempt h = handoff();
+  ASSERT_TRUE(p.create(h, b_address(), 300, 1).ok());
+  p.compute();
+  ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), 300, 1).ok());
+  ASSERT_TRUE(d.wait(State::kOffered));
+  p.session->abort("nothing after finish()");
+  EXPECT_EQ(p.released.seen(), 0);
+  p.session->revoke("preempted");
+  EXPECT_TRUE(p.wait_released());
+  ASSERT_TRUE(d.wait(State::kFailed));
+  const std::string why = d.session->poll().why.message();
+  EXPECT_NE(why.find("preempted"), std::string::npos) << why;
+}
+
+TEST_P(Session, RevokedBlocksThatNobodyNeedsEndNothing) {
+  start();
+  auto p = prefiller();
+  const HandoffAttempt h = handoff();
+  ASSERT_TRUE(p.create(h, b_address(), 300, 1).ok());
+  p.compute();
+  ASSERT_TRUE(p.wait_released());
+  p.session->revoke("preempted");
+  auto d = decoder();
+  ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), 300, 1).ok());
+  ASSERT_TRUE(d.load());
+  EXPECT_EQ(d.wrong(300), 0u);
+}
+
 TEST_P(Session, RetainedChunksFreeTheBlocksBeforeAnybodyAccepts) {
   start();
   auto p = prefiller();

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
 
 import tiny_model
 from engines import Engine, Pair
@@ -31,6 +32,11 @@ def start(tmp_path_factory):
     yield make
     codes = {engine.name: engine.end() for engine in started}
     assert set(codes.values()) <= {0}, codes
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return Tokenizer.from_file(model_folder() + "/tokenizer.json")
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
 """A prefiller without an engine, which fails as it is told: faults that a real one has at moments that
 cannot be chosen. Its KV is random: any bytes, no numbers among them, or numbers ("numbers": true).
 
-    prefiller_process.py {"fingerprint": …, "layout": …, "layers": …, "chunk_tokens": …, "channel": …,
-                          "peer": "host:port", "handoff": …, "tokens": […], "salt": …,
+    prefiller_process.py {"fingerprint": …, "layout": …, "layers": …, "chunk_tokens": …,
+                          "channel": …, "peer": "host:port", "handoff": …, "tokens": […], "salt": …,
                           "after": what, "layers_done": n, "then": how}
 
 after: "made" (the request is queued), "begun" (offered), "accepted", "sent" (all that is computed was

@@ -5,9 +5,7 @@ import re
 import time
 
 import pytest
-from tokenizers import Tokenizer
 
-from conftest import model_folder
 from text import prompt
 
 LENGTHS = [1, 31, 32, 33, 127, 128, 129, 600, 1500]
@@ -20,11 +18,6 @@ TOKEN_ELEMENTS = 30 * 3 * 64 * 2
 def kv_bytes(pair, tokens):
     """What crosses: whole blocks, because the CPU's are opaque."""
     return -(-tokens // pair.block_tokens) * pair.block_tokens * TOKEN_ELEMENTS * pair.element_bytes
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return Tokenizer.from_file(model_folder() + "/tokenizer.json")
 
 
 salts = iter(range(1_000_000))
@@ -120,6 +113,17 @@ def test_eight_at_once(pair, tokenizer):
     assert_handed_off(pair, asked, decodes)
 
 
+def test_a_prefix_that_another_request_of_the_same_step_computes(pair, tokenizer):
+    """vLLM takes the second's beginning for cached when it schedules both, before it is computed."""
+    ids = prompt(tokenizer, 600, seed=4100)
+    asked = [request(ids[:tokens], salt=f"same step {pair.channel}") for tokens in (600, 550)]
+    right = [alone(pair.prefiller, [one])[0] for one in asked]
+    prefills, decodes = pair.push(asked)
+    assert prefills[1]["computed"] < 550  # it did
+    assert [answer["tokens"] for answer in decodes] == right
+    assert all(answer["params"]["baton"]["end"] == "committed" for answer in decodes)
+
+
 def test_what_the_decoder_has_cached_is_not_sent(pair, tokenizer):
     ids = prompt(tokenizer, 500, seed=4000)
     first, second = request(ids[:300], salt=f"kept {pair.channel}"), request(
@@ -151,7 +155,8 @@ def test_the_engines_step_does_not_wait_for_the_decoder(pair, tokenizer):
                "peer": pair.decoder.call("nodes"), "budget_ms": 60_000}
     began = time.monotonic()
     (answer,) = pair.prefiller.generate([{**asked, "params": {"baton": handoff}}])
-    assert answer["computed"] == 200 and time.monotonic() - began < 30
+    assert answer["computed"] == 200
+    assert time.monotonic() - began < 25  # before the offer's own deadline
     pair.prefiller.call("step_until_idle")  # retained: its blocks are free without the decoder
     state = pair.prefiller.call("state")
     assert state["free_blocks"] == state["blocks"] - 1

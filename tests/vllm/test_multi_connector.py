@@ -6,11 +6,9 @@ import shutil
 import types
 
 import pytest
-from tokenizers import Tokenizer
 
 from baton.vllm import BatonConnector
 from baton.vllm.orders import NodeAddress
-from conftest import model_folder
 from engines import Pair
 from test_handoff import alone, assert_handed_off, assert_idle, request
 from test_offload import CHUNK, KEPT, TOKENS, evict, host_tokens
@@ -35,11 +33,6 @@ def both(start, files):
         for i, folder in enumerate(files)]
     yield [engine.wait_ready() for engine in engines]
     assert [engine.end() for engine in engines] == [0, 0]
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return Tokenizer.from_file(model_folder() + "/tokenizer.json")
 
 
 def forget(files):

@@ -2,10 +2,9 @@
 tier instead of being computed."""
 
 import pytest
-from tokenizers import Tokenizer
 
 import tiny_model
-from conftest import model_folder, tiny_arguments
+from conftest import tiny_arguments
 from test_handoff import assert_idle, metric, request
 from text import prompt
 
@@ -18,11 +17,6 @@ EVICTING = 1050
 @pytest.fixture
 def engine(small):
     return small
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return Tokenizer.from_file(model_folder() + "/tokenizer.json")
 
 
 def host_tokens(engine):
@@ -90,6 +84,22 @@ def test_a_longer_prompt_loads_the_beginning(engine, tokenizer):
     (right,) = engine.generate([request(ids)])
     assert right["computed"] == 1000 and answer["tokens"] == right["tokens"]
     assert_idle(engine)
+
+
+def test_a_prefix_that_another_request_of_the_same_step_computes_is_kept_right(start, tiny_folder):
+    engine = start("same-step", "kv_both", 0, arguments=tiny_arguments(
+        tiny_folder, num_gpu_blocks_override=17)).wait_ready()
+    ids = tiny_model.prompt(600, seed=9500)
+    right = [engine.generate([request(ids[:tokens])])[0]["tokens"] for tokens in (600, 550)]
+    asked = [request(ids[:tokens], salt="same step") for tokens in (600, 550)]
+    answers = engine.generate(asked)
+    assert answers[1]["computed"] < 550
+    assert [answer["tokens"] for answer in answers] == right
+    engine.generate([request(tiny_model.prompt(1000, seed=9501))])  # evicts them
+    before = host_tokens(engine)
+    assert [engine.generate([one])[0]["tokens"] for one in asked] == right
+    assert host_tokens(engine) - before >= 2 * CHUNK
+    assert engine.end() == 0
 
 
 def test_another_tenant_finds_nothing(engine, tokenizer):

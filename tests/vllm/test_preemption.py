@@ -2,20 +2,12 @@
 
 import uuid
 
-import pytest
-from tokenizers import Tokenizer
 
-from conftest import model_folder
 from test_handoff import assert_idle, request
 from text import prompt
 
 # Two of them need more than the nine blocks of 128.
 TOKENS = 650
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return Tokenizer.from_file(model_folder() + "/tokenizer.json")
 
 
 def preemptions(engine):

@@ -60,7 +60,8 @@ def report(end, size=10, share=0.5):
 def side(offload=False, mode="retained", tails=False, **changed):
     arguments = dict(producer=True, consumer=True, recompute=True, engine_id="engine",
                      block_tokens=128)
-    return SchedulerSide(config.Options(offload=offload, mode=mode, offload_tails=tails), **{**arguments, **changed})
+    options = config.Options(offload=offload, mode=mode, offload_tails=tails)
+    return SchedulerSide(options, **{**arguments, **changed})
 
 
 def decode(tokens=300, ranks=1, **fields):
@@ -258,6 +259,17 @@ def test_wrong_parameters_are_no_exception():
     assert s.request_finished(request, ([],)) == (False, None) and s.errors == 0
 
 
+def test_an_answer_that_cannot_be_made_leaves_no_order(monkeypatch):
+    s, request = side(), prefill(params={"do_remote_decode": True})
+    s.on_new_request(request)
+    s.build_connector_meta(step(new=[("p", [4, 5, 6], 0, 300)]))
+    s.addresses = ["no address"]
+    assert s.request_finished(request, ([4, 5, 6],)) == (False, None) and s.errors == 1
+    assert s.build_connector_meta(step()).closes == []
+    stats = s.take_stats()
+    assert stats.data["errors"] == 1 and s.take_stats() is None
+
+
 # --- a prefiller's request
 
 def test_prefill_in_chunks():
@@ -276,11 +288,11 @@ def test_prefill_in_chunks():
     assert close.report and close.why == ""
 
 
-def test_what_the_prefillers_engine_has_cached_is_said_at_the_beginning():
+def test_what_the_prefillers_engine_has_cached_is_ready_with_its_first_step():
     s, request = side(), prefill()
     s.on_new_request(request)
     (order,) = s.build_connector_meta(step(new=[("p", [4, 5, 6], 256, 44)])).progress
-    assert (order.cached_tokens, order.tokens, order.last) == (256, 300, True)
+    assert (order.tokens, order.first, order.last) == (300, True, True)
 
 
 def test_two_steps():
@@ -373,9 +385,8 @@ def test_whole_chunks_are_looked_for_and_kept():
     assert (accept.held_tokens, accept.tokens) == (128, 256)
     s.update_connector_output(news(received={"o"}))
     (one,) = s.build_connector_meta(step(new=[("o", [1, 2, 3, 4, 5], 256, 344)])).progress
-    # The table ends where the kept chunks end; what was loaded is there from the beginning.
-    assert (one.tokens, one.new_blocks, one.cached_tokens, one.last) == (512, [1, 2, 3, 4], 256,
-                                                                         True)
+    # The table ends where the kept chunks end.
+    assert (one.tokens, one.new_blocks, one.last) == (512, [1, 2, 3, 4], True)
     s.update_connector_output(news(released=["o"]))
     assert s.request_finished(request, ([1, 2, 3, 4, 5],)) == (False, None)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import openai
 import pytest
-from tokenizers import Tokenizer
 
 from conftest import ROOT, model_folder
 from text import prompt
@@ -86,11 +85,6 @@ def servers(tmp_path_factory):
         started.terminate()
         code = started.wait(120)
     assert code == 0, (code, logs)
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return Tokenizer.from_file(model_folder() + "/tokenizer.json")
 
 
 def complete(client, ids, salt, **body):

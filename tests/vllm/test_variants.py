@@ -2,11 +2,12 @@
 whose KV does not come. Compared with the same configuration's own tokens: other shapes of a step
 round otherwise in bfloat16."""
 
-import pytest
-from tokenizers import Tokenizer
+import uuid
 
-from conftest import model_folder
+import pytest
+
 from engines import Pair
+from test_faults import FakePrefiller
 from test_handoff import alone, assert_handed_off, assert_idle, request
 from text import prompt
 
@@ -25,11 +26,6 @@ def variant(start, tmp_path_factory):
     assert [engine.end() for engine in (prefiller, decoder)] == [0, 0]
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return Tokenizer.from_file(model_folder() + "/tokenizer.json")
-
-
 @pytest.mark.parametrize("tokens", [33, 129, 600])
 def test_push_is_equal_to_one_engine(variant, tokenizer, tokens):
     asked = [request(prompt(tokenizer, tokens, seed=500 + tokens))]
@@ -38,6 +34,19 @@ def test_push_is_equal_to_one_engine(variant, tokenizer, tokens):
     assert prefills[0]["tokens"] == right[:1]
     assert decodes[0]["tokens"] == right
     assert_handed_off(variant, asked, decodes)
+
+
+def test_a_load_that_breaks_off_fails_the_request(variant, tokenizer):
+    asked = request(prompt(tokenizer, 200, seed=5600))
+    handoff = str(uuid.uuid4())
+    fake = FakePrefiller(variant, asked, handoff, after="sent", layers_done=1, then="die")
+    try:
+        (failing,) = variant.decoder.call("submit", [{**asked, "params": {"baton": {
+            "handoff": handoff, "role": "decode", "budget_ms": 60_000}}}])
+        assert variant.decoder.call("steps", 100_000) == {failing: []}
+    finally:
+        fake.end()
+    assert_idle(variant.decoder)
 
 
 def test_without_its_kv_a_request_fails(variant, tokenizer):

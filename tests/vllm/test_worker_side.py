@@ -179,6 +179,37 @@ def test_a_preempted_prefill_is_released_when_the_hook_returns(ranks):
     d.until(lambda told: "d" in told["failed"] or told["received"])
 
 
+def test_a_finished_prefill_that_is_preempted_is_released_too(ranks):
+    p, d, handoff = ranks(fill=7, mode="transient"), ranks(), str(uuid.uuid4())
+    p.step(Orders(opens=[opened("p", "prefill", handoff, [d.address])]))
+    d.step(Orders(opens=[opened("d", "decode", handoff)]))
+    compute(p)
+    d.until(lambda told: "d" in told["offered"])
+    session = p.side._sends["p"].session
+    assert not session.released  # the bytes are nowhere else, and nobody has accepted them
+    p.side.handle_preemptions(Orders(preempted=["p"]))
+    assert session.released and p.side.errors == 0
+    del session
+    d.until(lambda told: "d" in told["failed"])
+    assert "preempted" in d.told["failed"]["d"]
+
+
+def test_a_step_that_fails_sends_nothing(ranks):
+    p, d = both(ranks)
+    orders = Orders(progress=[Progress("p", 100, BLOCKS_P, first=True, last=True)])
+    p.side.begin_step(orders)
+    p.side.layer_ready("layers.0")
+    with pytest.raises(RuntimeError):
+        try:
+            raise RuntimeError("the model")
+        finally:  # as vLLM does
+            p.side.end_step()
+    d.until(lambda told: "d" in told["failed"])
+    assert "step failed" in d.told["failed"]["d"]
+    p.step(Orders(closes=[Close("p", report=True)]))
+    p.until(lambda told: told["sent"])
+
+
 def test_a_session_that_cannot_be_made(ranks):
     p = ranks()
     handoff = str(uuid.uuid4())
@@ -236,6 +267,20 @@ def test_a_prompt_is_kept_and_loaded_back(ranks):
     assert (counted["reloads"], counted["loads"], counted["loads_failed"]) == (1, 0, 0)
 
 
+class Waits:
+    """A node, and how often it was waited for."""
+
+    def __init__(self, node):
+        self._node, self.waits = node, 0
+
+    def wait_notice(self, timeout_s):
+        self.waits += 1
+        return self._node.wait_notice(timeout_s)
+
+    def __getattr__(self, name):
+        return getattr(self._node, name)
+
+
 def test_the_nodes_threads_are_not_bound_as_the_engines_is(ranks):
     allowed = os.sched_getaffinity(0)
     one = {min(allowed)}
@@ -253,16 +298,17 @@ def test_the_nodes_threads_are_not_bound_as_the_engines_is(ranks):
 def test_a_step_that_computes_nothing_lasts_until_there_is_news(ranks, monkeypatch):
     monkeypatch.setattr(worker_side, "IDLE_STEP_S", 30.0)
     p, d, handoff = ranks(fill=7), ranks(), str(uuid.uuid4())
+    node = Waits(d.side.node)
+    monkeypatch.setattr(d.side, "node", node)
     began = time.monotonic()
     d.step(Orders(idle=True))  # there is nobody to wait for
     d.step(Orders(opens=[opened("d", "decode", handoff)]))  # this one computes
-    p.step(Orders(opens=[opened("p", "prefill", handoff, [d.address])]))
+    assert node.waits == 0
+    p.step(Orders(opens=[opened("p", "prefill", handoff, [node.address])]))
     compute(p)
-    d.step(Orders(idle=True))
-    assert time.monotonic() - began < 20
     while "d" not in d.told["offered"]:
         d.step(Orders(idle=True))
-    assert time.monotonic() - began < 20
+    assert node.waits > 0 and time.monotonic() - began < 20
 
 
 def test_what_breaks_in_a_hook_costs_that_request_alone(ranks):

@@ -291,6 +291,9 @@ void bind_sessions(py::module_& module) {
       .def(
           "abort", [](PyPrefillSession& s, const std::string& why) { s.session().abort(why); },
           py::arg("why"))
+      .def(
+          "revoke", [](PyPrefillSession& s, const std::string& why) { s.session().revoke(why); },
+          py::arg("why"))
       .def_property_readonly("released", [](PyPrefillSession& s) { return s.release().done(); })
       .def(
           "wait_released",

@@ -7,6 +7,8 @@ vllm serve MODEL --kv-transfer-config '{"kv_connector": "BatonConnector",
 The options of kv_connector_extra_config are in config.py.
 """
 
+import baton.vllm.interface  # first: it says what of vLLM is missing
+
 from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
 
 from baton.vllm.connector import BatonConnector

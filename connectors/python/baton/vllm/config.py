@@ -27,8 +27,9 @@ class Options:
     host_tier_mib: int = option(256, "MiB of host memory for retained chunks")
     offload: bool = option(True, "kv_both: keep the whole chunks of every prompt in the host tier, "
                                  "and load them back when vLLM's own prefix cache has not got them")
-    offload_tails: bool = option(False, "with offload: keep the last, partial chunk of a prompt too. It "
-                                        "serves that very prompt alone, and takes a chunk's memory")
+    offload_tails: bool = option(False, "with offload: keep the last, partial chunk of a prompt "
+                                        "too. It serves that very prompt alone, and takes a "
+                                        "chunk's memory")
     transit_mib: int = option(32, "MiB of host memory for transient sends")
     window_mib: int = option(64, "MiB that may be on their way in one handoff, at least a segment")
     huge_pages: bool = option(False, "try huge pages for this memory")

@@ -5,7 +5,6 @@ by the metadata that vLLM carries between them in each step (orders.py).
 """
 
 import atexit
-import inspect
 
 import vllm
 from vllm.config import get_layers_from_vllm_config
@@ -17,42 +16,16 @@ from vllm.v1.metrics.cache_hit_source import CacheHitSource
 
 from baton.vllm import config, fingerprint, layout
 from baton.vllm.guard import logger
+from baton.vllm.interface import RUN_WITH
 from baton.vllm.orders import NodeAddress, Orders
 from baton.vllm.scheduler_side import SchedulerSide
 from baton.vllm.stats import BatonPromMetrics, BatonStats
 from baton.vllm.worker_side import WorkerSide
 
-# Those that the tests were run with.
-RUN_WITH = ("0.32.0",)
-
-NEEDED = {
-    "register_kv_caches", "get_handshake_metadata", "set_xfer_handshake_metadata",
-    "handle_preemptions", "bind_connector_metadata", "start_load_kv", "wait_for_layer_load",
-    "save_kv_layer", "wait_for_save", "get_transfer_results", "get_block_ids_with_load_errors",
-    "build_connector_worker_meta", "on_new_request", "get_num_new_matched_tokens",
-    "update_state_after_alloc", "build_connector_meta", "update_connector_output", "shutdown",
-}
-
-
-def check_interface(connector_base=base):
-    """ImportError naming what this vLLM's connector interface lacks."""
-    lacking = [name for name in ("KVConnectorTransferResults", "KVConnectorWorkerMetadata")
-               if not hasattr(connector_base, name)]
-    hooks = dict(inspect.getmembers(getattr(connector_base, "KVConnectorBase_V1", object)))
-    lacking += sorted(NEEDED - set(hooks))
-    if lacking:
-        raise ImportError(f"baton.vllm needs of vLLM's connector interface what vLLM "
-                          f"{vllm.__version__} does not have: {', '.join(lacking)} (run with "
-                          f"{', '.join(RUN_WITH)})")
-
-
-check_interface()
-
-
 def check_supported(vllm_config, kv_cache_config):
     """ValueError naming what this connector does not do yet."""
     parallel = vllm_config.parallel_config
-    for name in ("pipeline_parallel_size", "decode_context_parallel_size",
+    for name in ("data_parallel_size", "pipeline_parallel_size", "decode_context_parallel_size",
                  "prefill_context_parallel_size"):
         if getattr(parallel, name, 1) != 1:
             raise ValueError(f"baton: {name} is {getattr(parallel, name)}: only 1 has been run")
@@ -141,7 +114,7 @@ class BatonConnector(base.KVConnectorBase_V1):
         return self._worker.take_bad_blocks()
 
     def get_kv_connector_stats(self):
-        return self._worker.take_stats() if self._worker is not None else None
+        return (self._worker or self._scheduler).take_stats()
 
     def build_connector_worker_meta(self):
         return self._worker.take_news()

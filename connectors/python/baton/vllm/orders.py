@@ -46,7 +46,6 @@ class Progress:
     request_id: str
     tokens: int  # leading tokens whose KV is there when the step's layers have run
     new_blocks: list
-    cached_tokens: int = 0  # first: of the engine's own prefix cache
     first: bool = False
     last: bool = False
 

@@ -2,19 +2,19 @@
 
 A decoder's request:
 
-    OPENING ── order sent ──> WAITING ── offered ──> OFFERED ── blocks ──> ACCEPTED ── over ──> OVER
-                                 └────── failed ───> FAILED ── (policy) ──────┘
+    WAITING ── offered ──> OFFERED ── blocks ──> ACCEPTED ── over ──> OVER
+       └────── failed ───> FAILED ── (policy) ──────┘
 
-While it is OPENING or WAITING the engine is told "later" and pins no blocks for it. FAILED computes
-by itself where the load-failure policy is `recompute`; with `fail` it takes blocks and is reported
-as failed, so that the engine's own policy decides.
+While it is WAITING the engine is told "later" and pins no blocks for it. FAILED computes by itself
+where the load-failure policy is `recompute`; with `fail` it takes blocks and is reported as failed,
+so that the engine's own policy decides.
 
 An instance that offloads (kv_both) treats every other request so, too: its prompt is asked for in
 the node's own host tier ("reload", which fails silently where there is nothing of it), and the whole
 chunks of what is computed are kept there ("store", a send without a peer).
 
-A prefiller's request: OPENING, WAITING (queued in the engine), then ACCEPTED from its first step on,
-and OVER. An entry is dropped when the engine says that its request is finished.
+A prefiller's request: WAITING (queued in the engine), then ACCEPTED from its first step on, and
+OVER. An entry is dropped when the engine says that its request is finished.
 
 Confined to the scheduler's thread.
 """
@@ -28,18 +28,18 @@ from baton.vllm import params as transfer_params
 from baton.vllm.config import chunk_tokens
 from baton.vllm.guard import hook, logger
 from baton.vllm.orders import Accept, Close, Open, Orders, Progress
+from baton.vllm.stats import BatonStats
 
 # Beyond the budget: then the worker's side has not said how a session ended, which it always does.
 GRACE_S = 10.0
 
 
 class State(enum.Enum):
-    OPENING = 0
-    WAITING = 1
-    OFFERED = 2
-    FAILED = 3
-    ACCEPTED = 4
-    OVER = 5
+    WAITING = 0
+    OFFERED = 1
+    FAILED = 2
+    ACCEPTED = 3
+    OVER = 4
 
 
 @dataclasses.dataclass
@@ -50,7 +50,7 @@ class Handoff:
     salt: str
     adapter: str
     deadline: float
-    state: State = State.OPENING
+    state: State = State.WAITING
     why: str = ""
     # --- a decoder's
     offers: dict = dataclasses.field(default_factory=dict)  # rank: leading tokens
@@ -80,7 +80,7 @@ class SchedulerSide:
         self.engine_id = engine_id
         self.ranks = ranks
         self.addresses = []
-        self.errors = 0
+        self.errors = self._errors_told = 0
         self._sends = {}
         self._loads = {}
         self._orders = Orders()
@@ -111,7 +111,6 @@ class SchedulerSide:
             self._sends[request.request_id] = handoff
         if not why:
             self._orders.opens.append(self._open_order(handoff))
-            handoff.state = State.WAITING
 
     def _kept(self, tokens):
         """How many leading tokens of a prompt an instance that offloads keeps."""
@@ -127,12 +126,12 @@ class SchedulerSide:
             return
         if not request.skip_reading_prefix_cache:
             load = self._handoff(request, reload)
-            load.own, load.state = True, State.WAITING
+            load.own = True
             self._loads[request.request_id] = load
             self._orders.opens.append(self._open_order(load))
         if store:
             send = self._handoff(request, transfer_params.Transfer("store", str(uuid.uuid4())))
-            send.prompt, send.state = send.prompt[:tokens], State.WAITING
+            send.prompt = send.prompt[:tokens]
             self._sends[request.request_id] = send
             self._orders.opens.append(self._open_order(send))
 
@@ -228,6 +227,14 @@ class SchedulerSide:
         if not load.own:
             logger.info("request %s: not loaded: %s", load.request_id, load.why)
 
+    def take_stats(self):
+        told, self._errors_told = self._errors_told, self.errors
+        if told == self.errors:
+            return None
+        stats = BatonStats()
+        stats.data["errors"] = self.errors - told
+        return stats
+
     def hit_is_own(self, request_id):
         load = self._loads.get(request_id)
         return load is not None and load.own
@@ -272,9 +279,10 @@ class SchedulerSide:
         room = -(-send.tokens // self.block_tokens) - send.blocks
         blocks = list(new_blocks[0])[:room] if new_blocks else []
         send.blocks += len(blocks)
+        # What the engine's prefix cache holds of it is said with this step's layers too, not
+        # before: vLLM takes for cached what another request of that step is about to compute.
         self._orders.progress.append(
-            Progress(send.request_id, send.ready, blocks, min(computed, send.tokens) if first else 0,
-                     first, send.ready == send.tokens))
+            Progress(send.request_id, send.ready, blocks, first, send.ready == send.tokens))
 
     def _preempted(self, request_id):
         send = self._sends.get(request_id)
@@ -311,8 +319,8 @@ class SchedulerSide:
                 load = self._loads.get(request_id)
                 if load is not None and load.state in (State.WAITING, State.OFFERED):
                     load.state, load.why = State.FAILED, why
-                    if self.ranks > 1:  # the others' sessions are for nothing then
-                        self._orders.closes.append(Close(request_id, why, load=True))
+                    # The other ranks' sessions are for nothing then.
+                    self._orders.closes.append(Close(request_id, why, load=True))
             for request_id, report in said.reports.items():
                 load = self._loads.get(request_id)
                 if load is not None:
@@ -332,22 +340,24 @@ class SchedulerSide:
     def request_finished(self, request, blocks):
         request_id = request.request_id
         load, send = self._loads.pop(request_id, None), self._sends.pop(request_id, None)
+        # Before an order leaves: nothing may fail after that, or the worker's side would report
+        # blocks that vLLM has been told are free.
+        complete = send is not None and send.ready >= send.tokens and _ended_well(request)
         answer, delay = None, False
+        if complete and send.transfer.two_step and send.state == State.ACCEPTED:
+            answer = self._for_decoder(send, blocks)
+        elif load is not None and not load.own:
+            answer = self._answer(load)
         if load is not None:
             if load.state in (State.WAITING, State.OFFERED, State.ACCEPTED):
                 self._orders.closes.append(
                     Close(request_id, "the decoder's request has ended", load=True))
-            if not load.own:
-                answer = self._answer(load)
         if send is not None:
-            complete = send.ready >= send.tokens and _ended_well(request)
             # No block of it is read any more: all was gathered, it never began, or was preempted.
             delay = send.state == State.ACCEPTED and len(send.released) < self.ranks
             self._orders.closes.append(
                 Close(request_id, "" if complete else "the prefiller's request has ended",
                       report=delay))
-            if complete and send.transfer.two_step and send.state == State.ACCEPTED:
-                answer = self._for_decoder(send, blocks)
         return delay, answer
 
     def _for_decoder(self, send, blocks):

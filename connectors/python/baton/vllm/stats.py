@@ -10,7 +10,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
 )
 from vllm.v1.metrics.utils import create_metric_per_engine
 
-# Counted by the worker's side; each becomes vllm:baton_<name>.
+# Each becomes vllm:baton_<name>. Of several ranks each counts a request once.
 COUNTS = {
     "loads": "Requests whose prompt was loaded from a prefiller.",
     "reloads": "Requests whose prompt was loaded, in part, from this instance's own host tier.",

@@ -14,6 +14,7 @@ Confined to the worker's thread.
 import dataclasses
 import itertools
 import os
+import sys
 
 import baton
 from baton.vllm.config import chunk_tokens, of_rank
@@ -23,9 +24,10 @@ from baton.vllm.stats import BatonStats
 
 # A fence waits for a copy of one segment at most. Longer means that the node's thread is stuck.
 FENCE_S = 10.0
-# vLLM repeats steps that compute nothing each millisecond while a request waits for its KV, which on a
-# CPU takes half a core from whoever computes it. Such a step lasts until there is news, at most so long:
-# a request that comes meanwhile is seen that much later.
+SENDS = ("prefill", "store")  # the roles of an Open that send
+# vLLM repeats steps that compute nothing each millisecond while a request waits for its KV, which
+# on a CPU takes half a core from whoever computes it. Such a step lasts until there is news, at most
+# so long: a request that comes meanwhile is seen that much later.
 IDLE_STEP_S = 0.005
 MIB = 1 << 20
 
@@ -61,10 +63,14 @@ class Results:
 
 
 def _on_any_core(make):
-    """A thread runs on the cores of the one that made it, and on a CPU vLLM binds that one: the node's
-    would take its time from the engine's steps."""
+    """A thread runs on the cores of the one that made it, and on a CPU vLLM binds that one: the
+    node's would take its time from the engine's steps. The process that started this one is bound
+    as its user chose."""
     bound = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, range(os.cpu_count()))  # of which the system takes those it allows
+    try:
+        os.sched_setaffinity(0, bound | os.sched_getaffinity(os.getppid()))
+    except OSError as error:
+        logger.info("baton: the node's threads stay on the engine's cores: %s", error)
     try:
         return make()
     finally:
@@ -86,7 +92,7 @@ class WorkerSide:
         self._by_tag = {}
         self._sends = {}
         self._loads = {}
-        self._step = []  # (session, leading tokens) of the sends that this step computes for
+        self._step = []  # (send, leading tokens) of the sends that this step computes for
         self._idle = False  # this step computes nothing
         self._hooked = 0  # layers of this step that have been said to be ready
         self._finishing = []
@@ -151,7 +157,8 @@ class WorkerSide:
         for request_id in orders.preempted:
             send = self._sends.get(request_id)
             if send is not None and send.session is not None:
-                self._abort(send, "the prefiller's engine preempted the request")
+                send.aborted = True
+                send.session.revoke("the prefiller's engine preempted the request")
                 fenced.append(send)
         for send in fenced:
             if not send.session.wait_released(FENCE_S):
@@ -162,44 +169,44 @@ class WorkerSide:
     @hook()
     def begin_step(self, orders):
         for order in orders.opens:
-            self._guarded(order.request_id, self._open, order)
+            self._guarded(order, self._open, sends=order.role in SENDS)
         self._step, self._finishing, self._hooked = [], [], 0
         self._idle = orders.idle
         for order in orders.progress:
-            self._guarded(order.request_id, self._progress, order)
+            self._guarded(order, self._progress, sends=True)
         for order in orders.closes:
-            self._guarded(order.request_id, self._close, order)
+            self._guarded(order, self._close, sends=not order.load)
 
     @hook()
     def accept_loads(self, orders):
         for order in orders.accepts:
-            self._guarded(order.request_id, self._accept, order)
+            self._guarded(order, self._accept, sends=False)
 
-    def _guarded(self, request_id, do, what):
+    def _guarded(self, what, do, sends):
+        """An exception costs what is sent, or what is loaded, of this request."""
         try:
             do(what)
         except Exception as error:
             self.errors += 1
-            logger.exception("request %s: its handoff is given up", request_id)
+            logger.exception("request %s: its handoff is given up", what.request_id)
             line = (str(error).splitlines() or [""])[0]
-            self._broken(request_id, f"the worker's side failed: {type(error).__name__}: {line}")
+            self._broken(what.request_id, sends,
+                         f"the worker's side failed: {type(error).__name__}: {line}")
 
-    def _broken(self, request_id, why):
-        send, load = self._sends.get(request_id), self._loads.get(request_id)
-        if send is not None and send.session is not None:
-            self._abort(send, why)
-        if load is not None and load.session is not None:
-            self._abort(load, why)
-        if send is None and load is None:
+    def _broken(self, request_id, sends, why):
+        record = (self._sends if sends else self._loads).get(request_id)
+        if record is not None and record.session is not None:
+            self._abort(record, why)
+        elif record is None and not sends:
             self._failed(request_id, why)
 
     def _open(self, order):
         tag = next(self._tags)
-        sends = order.role in ("prefill", "store")
+        sends = order.role in SENDS
         record = (Send if sends else Load)(order.request_id, tag)
         arguments = dict(node=self.node, handoff=order.handoff, attempt=order.attempt,
-                         peer=order.peer[self.rank:self.rank + 1], budget_s=order.budget_s, tokens=order.tokens,
-                         salt=order.salt, adapter=order.adapter, tag=tag)
+                         peer=order.peer[self.rank:self.rank + 1], budget_s=order.budget_s,
+                         tokens=order.tokens, salt=order.salt, adapter=order.adapter, tag=tag)
         try:
             if sends:
                 record.session = baton.PrefillSession(
@@ -221,10 +228,10 @@ class WorkerSide:
         if send is None or send.session is None or send.aborted:
             return
         if order.first:
-            send.session.begin(order.new_blocks, order.cached_tokens)
+            send.session.begin(order.new_blocks, 0)
         elif order.new_blocks:
             send.session.extend(order.new_blocks)
-        self._step.append((send.session, order.tokens))
+        self._step.append((send, order.tokens))
         if order.last:
             self._finishing.append(send)
 
@@ -268,17 +275,23 @@ class WorkerSide:
         if not self._step:
             return
         layer = self._layers[name]
-        for session, tokens in self._step:
-            session.layer_ready(layer, tokens)
+        for send, tokens in self._step:
+            send.session.layer_ready(layer, tokens)
         self._hooked += 1
 
     @hook()
     def end_step(self):
-        """The step's layers have all run, whichever said so."""
+        """The step's layers have all run, whichever said so. vLLM calls this after a step that
+        failed too, while its exception is under way."""
+        if sys.exc_info()[0] is not None:
+            for send, _ in self._step:
+                self._abort(send, "the prefiller's step failed")
+            self._step, self._finishing = [], []
+            return
         if self._hooked < len(self._layers):
-            for session, tokens in self._step:
+            for send, tokens in self._step:
                 for layer in range(len(self._layers)):
-                    session.layer_ready(layer, tokens)
+                    send.session.layer_ready(layer, tokens)
         for send in self._finishing:
             if send.session is not None:
                 send.finished = True
@@ -294,8 +307,8 @@ class WorkerSide:
         for tag in self.node.take_notices() if self.node is not None else ():
             record = self._by_tag.get(tag)
             if record is not None:
-                look = self._look_at_send if isinstance(record, Send) else self._look_at_load
-                self._guarded(record.request_id, look, record)
+                sends = isinstance(record, Send)
+                self._guarded(record, self._look_at_send if sends else self._look_at_load, sends)
         results, self._results = self._results, Results()
         return results
 
@@ -376,9 +389,8 @@ class WorkerSide:
         if valid < accept.tokens:
             bad = accept.blocks[valid // self._block_tokens:
                                 -(-accept.tokens // self._block_tokens)]
-            self._bad_blocks.update(bad)
-            self._results.received.add(accept.request_id)
             self._clear(bad)
+            self._bad_blocks.update(bad)
             logger.warning("request %s: %d of %d tokens were loaded: %s", accept.request_id, valid,
                            accept.tokens, why)
         self._results.received.add(accept.request_id)
@@ -389,8 +401,12 @@ class WorkerSide:
     def _clear(self, blocks):
         """What was received and not verified is not used, but whoever gets these blocks next writes
         its own tokens only, and an attention kernel reads past them: there must be numbers."""
-        for tensor in self._memory.values():
-            tensor[blocks] = 0
+        try:
+            for tensor in self._memory.values():
+                tensor[blocks] = 0
+        except Exception:  # whoever waits for these blocks is told all the same
+            self.errors += 1
+            logger.exception("blocks %s could not be cleared", blocks)
 
     def _drop(self, records, record):
         del records[record.request_id]
