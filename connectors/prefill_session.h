@@ -14,9 +14,9 @@
 // The node outlives its sessions.
 //
 // Threads: create, begin, extend, layer_ready, finish, abort and revoke are called by one engine
-// thread at a time (any; externally synchronised). on_released runs once on the progress thread: it must not
-// block or call back into the session; typically it posts the block ids to the engine's own queue.
-// report() is thread-safe.
+// thread at a time (any; externally synchronised). on_released runs once on the progress thread: it
+// must not block or call back into the session; typically it posts the block ids to the engine's
+// own queue. report() is thread-safe.
 #pragma once
 
 #include <cstdint>
