@@ -162,7 +162,7 @@ def test_no_answer_ends_at_the_budget(monkeypatch):
 
 
 @pytest.mark.parametrize("until, orders", [("waiting", 1), ("offered", 1), ("accepted", 1),
-                                           ("failed", 0)])
+                                           ("failed", 1)])
 def test_an_abort_closes_what_is_open(until, orders):
     s, request = side(), decode()
     s.on_new_request(request)
