@@ -117,7 +117,6 @@ def test_aborts_at_any_step_leave_nothing(pair):
     right = {tokens: alone(pair.prefiller, [asked_for(of)])[0] for tokens, of in ids.items()}
     nodes = [engine.call("nodes") for engine in (pair.prefiller, pair.decoder)]
     ended, whole = {}, 0
-    before = [engine.call("held") for engine in (pair.prefiller, pair.decoder)]
     for turn in range(ROUNDS):
         live, expected = {pair.prefiller: [], pair.decoder: []}, {}
         for _ in range(chance.randint(1, 3)):
@@ -148,9 +147,12 @@ def test_aborts_at_any_step_leave_nothing(pair):
             whole += key in ended and key[0] is pair.decoder
         for engine in live:
             assert_idle(engine)
+        if turn == 10:
+            early = {engine: engine.call("held")["descriptors"] for engine in live}
     assert whole > ROUNDS / 4  # enough of them went their whole way
-    for engine, at_first in zip((pair.prefiller, pair.decoder), before):
-        assert (at_first["slots"], at_first["quarantined"]) == (0, 0)
+    for engine in live:
         end = time.monotonic() + 60  # the last handoffs' ends are still being told to the peer
-        while engine.call("held") != at_first:
-            assert time.monotonic() < end, (at_first, engine.call("held"))
+        while (held := engine.call("held"))["slots"] or held["quarantined"]:
+            assert time.monotonic() < end, held
+        # What a channel opens when it first needs it, and not one more for each round.
+        assert held["descriptors"] - early[engine] < ROUNDS / 4
