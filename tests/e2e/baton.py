@@ -237,7 +237,10 @@ class Engine(Process):
         seen = {}
 
         def idle():
-            seen["debug"], seen["unrest"] = self.unrest()
+            try:
+                seen["debug"], seen["unrest"] = self.unrest()
+            except AssertionError as error:  # a node that does not come to run says 503
+                seen["unrest"] = str(error)
             return not seen["unrest"]
         try:
             wait_for(idle, scaled(seconds), "idle")
