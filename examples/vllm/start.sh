@@ -6,15 +6,31 @@
 # Needs: vLLM and the package baton (`pip install ./connectors`) in the Python that `vllm` runs with,
 # and build/baton-router. Ports, each overridden by the variable of its name: ROUTER 8000, PREFILL
 # 8001, DECODE 8002, and the nodes' behind them (9001, 9101, 9002, 9102). Logs go to LOGS (a new
-# folder by default). It prints the router's URL when all three answer; Ctrl-C ends what it started.
+# folder by default). It prints the router's URL when all three answer; Ctrl-C ends what it started,
+# and so does the end of any of them.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-model=${1:?the model: a folder, or a name that vLLM knows}
+if [ $# -eq 0 ]; then
+  echo "usage: bash examples/vllm/start.sh MODEL [options of vllm serve]   (MODEL: a folder, or a name that vLLM knows)" >&2
+  exit 2
+fi
+model=$1
 shift
 : "${ROUTER:=8000}" "${PREFILL:=8001}" "${DECODE:=8002}" "${VLLM:=vllm}" "${BUILD:=build}"
 : "${PREFILL_NODE:=9001}" "${PREFILL_NODE_HTTP:=9101}" "${DECODE_NODE:=9002}" "${DECODE_NODE_HTTP:=9102}"
 : "${LOGS:=$(mktemp -d)}" "${CHANNEL:=auto}"
+if [ ! -x "$BUILD/baton-router" ]; then
+  echo "start: there is no $BUILD/baton-router: cmake --preset release && cmake --build --preset release --target baton-router" >&2
+  exit 1
+fi
+for port in "$ROUTER" "$PREFILL" "$DECODE"; do
+  if curl --silent --output /dev/null --max-time 2 "http://127.0.0.1:$port/"; then
+    echo "start: something answers at 127.0.0.1:$port already" >&2
+    exit 1
+  fi
+done
+echo "start: this takes a minute or more; logs: $LOGS" >&2
 
 pids=()
 stop() {
@@ -42,8 +58,8 @@ serve() {
 answers() {
   until curl --silent --fail --output /dev/null --max-time 2 "$3"; do
     if ! kill -0 "$2" 2>/dev/null; then
-      echo "start: $1 has ended; the end of $LOGS/$1.log:" >&2
-      tail -n 20 "$LOGS/$1.log" >&2
+      echo "start: $1 has ended; errors in $LOGS/$1.log:" >&2
+      grep -E "Error|error:" "$LOGS/$1.log" | head -n 10 >&2 || tail -n 20 "$LOGS/$1.log" >&2
       exit 1
     fi
     sleep 0.5
@@ -70,6 +86,9 @@ answers decoder "${pids[1]}" "http://127.0.0.1:$DECODE/health"
 pids+=($!)
 answers router "${pids[2]}" "http://127.0.0.1:$ROUTER/health"
 echo "READY http://127.0.0.1:$ROUTER (logs: $LOGS)"
-wait -n
-echo "start: one of them has ended (logs: $LOGS)" >&2
+wait -n || true
+names=(prefiller decoder router)
+for i in 0 1 2; do
+  kill -0 "${pids[$i]}" 2>/dev/null || echo "start: ${names[$i]} has ended (log: $LOGS/${names[$i]}.log)" >&2
+done
 exit 1

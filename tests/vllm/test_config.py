@@ -16,6 +16,7 @@ def test_what_is_set_is_taken():
 @pytest.mark.parametrize("extra, said", [
     ({"nodes": "127.0.0.1:1"}, "no option 'nodes': is 'node' meant"),
     ({"first_contact": 5}, "is 'first_contact_ms' meant"),
+    ({"completely_other": 5}, "there are node, node_http"),
     ({"chunk_tokens": "256"}, "chunk_tokens is '256': expected int"),
     ({"huge_pages": 1}, "huge_pages is 1: expected bool"),
     ({"max_handoffs": True}, "max_handoffs is True: expected int"),

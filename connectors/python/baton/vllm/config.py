@@ -21,7 +21,9 @@ class Options:
     channel: str = option("auto", "how bytes move: auto, local, tcp or ucx")
     mode: str = option("retained", "retained: chunks are gathered into the host tier and serve "
                                    "retries and the two-step flow; transient: let go once received")
-    model: str = option("", "name of the weights, equal on both ends; empty: a hash of the files")
+    model: str = option("", "name of the weights, equal on both ends; empty: a hash of the files' "
+                            "names, sizes and samples, which weights that differ in a few places "
+                            "only may share")
     chunk_tokens: int = option(0, "tokens of a chunk, a multiple of the block size, equal on both "
                                   "ends; 0: the smallest multiple from 256 on")
     host_tier_mib: int = option(256, "MiB of host memory for retained chunks")
@@ -58,10 +60,11 @@ MAY_BE_ZERO = {"chunk_tokens"}
 def parse(extra):
     """Options of a dict; ValueError names what is wrong with which option."""
     values = {}
-    for name, value in extra.items():
+    for name, value in (extra or {}).items():
         if name not in FIELDS:
-            near = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0)[0]
-            raise ValueError(f"kv_connector_extra_config has no option '{name}': is '{near}' meant?")
+            near = difflib.get_close_matches(name, FIELDS, n=1)
+            hint = f"is '{near[0]}' meant?" if near else f"there are {', '.join(FIELDS)}"
+            raise ValueError(f"kv_connector_extra_config has no option '{name}': {hint}")
         kind = type(FIELDS[name].default)
         if type(value) is not kind:
             raise ValueError(f"kv_connector_extra_config: {name} is {value!r}: expected "
@@ -92,7 +95,3 @@ def table():
     rows = [f"| `{name}` | `{json.dumps(field.default)}` | {field.metadata['meaning']} |\n"
             for name, field in FIELDS.items()]
     return "| option | default | meaning |\n|---|---|---|\n" + "".join(rows)
-
-
-if __name__ == "__main__":  # python -m baton.vllm.config
-    print(table(), end="")
