@@ -36,8 +36,10 @@ def test_each_kind(baton, alone, kind):
             assert_handed_off(answer, alone(prompt), len(prompt))
         else:
             assert answer.tokens == alone(prompt)
-            # cancelled: the sender's time was over first, and it said so.
-            assert answer.handoff["end"] in ("failed", "expired", "cancelled")
+            # The sender's time may be over first; then it says so.
+            assert answer.handoff["end"] in ("failed", "expired") or (
+                answer.handoff["end"] == "cancelled"
+                and "the time without a new ACK is over" in answer.handoff["why"]), answer.handoff
     # What came twice or in another order is no loss; of the rest, most is asked for again in time.
     if kind in ("double", "reorder"):
         assert ends["committed"] == ROUNDS, ends
