@@ -19,6 +19,14 @@ struct ChunkId {
   bool operator==(const ChunkId&) const = default;
 };
 
+// Of what model and for whom it was computed. Both stand in the key's root already; beside it they
+// say what may be dropped, and whose quota it counts on.
+struct ChunkOrigin {
+  FingerprintDigest fingerprint{};
+  TenantId tenant = 0;
+  bool operator==(const ChunkOrigin&) const = default;
+};
+
 struct Chunk {
   ChunkId id;
   uint32_t tokens = 0;
@@ -26,6 +34,7 @@ struct Chunk {
   size_t segment_bytes = 0;         // layer l lies at slot offset l * segment_bytes
   std::vector<Checksum> checksums;  // one a layer, as gathered
   SlotRef slot;
+  ChunkOrigin origin;
 };
 
 }  // namespace baton

@@ -94,6 +94,22 @@ std::string Fingerprint::canonical() const {
   return out;
 }
 
+FingerprintDigest digest(const Fingerprint& fingerprint) {
+  const std::string canonical = fingerprint.canonical();
+  Sha256 sha;
+  sha.add(canonical.data(), canonical.size());
+  return sha.finish().bytes;
+}
+
+TenantId tenant_of(std::string_view salt) {
+  if (salt.empty()) return 0;
+  Sha256 sha;
+  sha.add(salt.data(), salt.size());
+  TenantId tenant;
+  std::memcpy(&tenant, sha.finish().bytes.data(), sizeof tenant);
+  return tenant;
+}
+
 ChunkKey root_key(const Fingerprint& fingerprint, std::string_view adapter, std::string_view salt) {
   std::string fields;
   append_field(fields, "baton");

@@ -49,6 +49,15 @@ struct Fingerprint {
   std::string canonical() const;
 };
 
+// SHA-256 of the canonical bytes: what chunks are kept under where no node holds the fingerprint.
+using FingerprintDigest = std::array<uint8_t, 32>;
+FingerprintDigest digest(const Fingerprint& fingerprint);
+
+// Whose chunks are whose, without the salt itself: the first 8 bytes of its SHA-256, little-endian;
+// 0 for no salt.
+using TenantId = uint64_t;
+TenantId tenant_of(std::string_view salt);
+
 // The key before the first chunk.
 ChunkKey root_key(const Fingerprint& fingerprint, std::string_view adapter, std::string_view salt);
 ChunkKey next_key(const ChunkKey& previous, std::span<const uint32_t> tokens);

@@ -149,5 +149,16 @@ TEST(Fingerprint, CanonicalBytesAreTheFieldsInOrder) {
   EXPECT_EQ(canonical.substr(86), std::string(4, '\0'));
 }
 
+TEST(Fingerprint, DigestIsTheHashOfTheCanonicalBytes) {
+  const FingerprintDigest found = digest(smollm2());
+  EXPECT_EQ(ChunkKey{found}.to_hex(),
+            "5fed9bd3b77ec235889df2bb50d807f9fee6a9044b503734b3c66848925531c7");
+}
+
+TEST(Tenant, IsTheSaltsHashAndNothingForNoSalt) {
+  EXPECT_EQ(tenant_of("tenant-a"), 16248643848220682112u);
+  EXPECT_EQ(tenant_of(""), 0u);
+}
+
 }  // namespace
 }  // namespace baton
