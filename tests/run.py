@@ -27,9 +27,11 @@ ANY_CHANNEL = ["test_bad_input.py", "test_hosts.py", "test_two_hosts.py"]
 # Of a channel that is named here these alone: what crosses, how it ends, and who is let in.
 ONLY = {"ucx": ["test_authentication.py", "test_corruption.py", "test_death.py", "test_equality.py",
                 "test_shortage.py", "test_stopped_inside.py", "test_streaming.py"]}
+# End-to-end tests mostly wait, for deadlines and for one another's processes: so many run at once.
+LANES = 2
 # A hung test is ended by its own limit long before these.
 CTEST_LIMIT_S = 900
-PYTEST_LIMIT_S = 900
+PYTEST_LIMIT_S = 1200
 MODEL_LIMIT_S = 300  # 98 MB, the first time
 VLLM_LIMIT_S = 2400  # with its installation, and the package's build
 PYTEST_NO_TESTS = 5  # pytest's exit code when none was collected
@@ -89,23 +91,36 @@ def note(text):
     print(f"== {text}", flush=True)
 
 
+def start(command, env=None, output=None):
+    """In a process group of its own, so that an end by time or Ctrl-C takes all of it along; it ends
+    too if this program is killed. What it says goes into the file `output`, if given."""
+    return subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *map(str, command)], cwd=ROOT,
+                            env=env, start_new_session=True, stdout=output, stderr=output)
+
+
+def end(process):
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def note_limit(limit_s, command):
+    note(f"ended after {limit_s} s: {' '.join(map(str, command))}")
+    return 124
+
+
 def run(command, env=None, limit_s=None, output=None):
-    """Runs in a process group of its own, so that an end by time or Ctrl-C takes all of it along;
-    it ends too if this program is killed. What it says goes into the file `output`, if given."""
-    process = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *map(str, command)], cwd=ROOT,
-                               env=env, start_new_session=True, stdout=output, stderr=output)
+    process = start(command, env, output)
     try:
         return process.wait(timeout=limit_s)
-    except BaseException as error:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        if isinstance(error, subprocess.TimeoutExpired):
-            note(f"ended after {limit_s} s: {' '.join(map(str, command))}")
-            return 124
+    except subprocess.TimeoutExpired:
+        end(process)
+        return note_limit(limit_s, command)
+    except BaseException:
+        end(process)
         raise
 
 
@@ -146,9 +161,12 @@ def count_junit(path):
     return count
 
 
-def counted(command, junit, limit_s, env, nothing_collected=()):
+def counted(command, junit, limit_s, env):
     junit.unlink(missing_ok=True)
-    code = run(command, env=env, limit_s=limit_s)
+    return count_of(run(command, env=env, limit_s=limit_s), junit)
+
+
+def count_of(code, junit, nothing_collected=()):
     count = count_junit(junit)
     if code != 0 and count.failed == 0 and code not in nothing_collected:
         note(f"exit code {code} without a failed test: counted as one failure")
@@ -170,14 +188,71 @@ def run_ctest(build, env, pattern, prefix):
     return counted([str(word) for word in command], junit, CTEST_LIMIT_S, env)
 
 
-def run_pytest(folder, junit, env, pattern, prefix=(), only=(), left_out=()):
+@dataclass
+class Pytest:
+    """One run of pytest over a folder of tests, to be started by itself or beside others."""
+    preset: str
+    title: str
+    junit: Path
+    env: dict
+    command: list
+
+    def count(self, code):
+        return count_of(code, self.junit, nothing_collected=(PYTEST_NO_TESTS,))
+
+
+def pytest_of(preset, title, folder, junit, env, pattern, prefix=(), only=(), left_out=()):
     command = [*prefix, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
                "--durations=5", "--durations-min=5", f"--junitxml={junit}",
                *([f"tests/{folder}/{file}" for file in only] or [f"tests/{folder}"]),
                *(f"--ignore=tests/{folder}/{file}" for file in left_out)]
     if pattern:
         command.append(f"--name-regex={pattern}")
-    return counted(command, junit, PYTEST_LIMIT_S, env, nothing_collected=(PYTEST_NO_TESTS,))
+    return Pytest(preset, title, junit, env, command)
+
+
+class Lane:
+    """A pytest that runs beside others: what it says is shown as a whole once it has ended."""
+
+    def __init__(self, pytest):
+        self.pytest = pytest
+        self.started = time.monotonic()
+        self.said = tempfile.TemporaryFile("w+", errors="replace")
+        pytest.junit.unlink(missing_ok=True)
+        self.process = start(pytest.command, pytest.env, self.said)
+
+    def poll(self):
+        """The exit code once it has ended, by itself or by time."""
+        code = self.process.poll()
+        if code is None and time.monotonic() - self.started > PYTEST_LIMIT_S:
+            end(self.process)
+            code = note_limit(PYTEST_LIMIT_S, self.pytest.command)
+        if code is not None:
+            note(f"{self.pytest.title} ({time.monotonic() - self.started:.0f} s)")
+            self.said.seek(0)
+            print(self.said.read().rstrip(), flush=True)
+            self.said.close()
+        return code
+
+
+def run_lanes(pytests):
+    """Runs them, LANES at a time, in this order; returns (preset, count) of each."""
+    waiting, lanes, counts = list(pytests), [], []
+    try:
+        while waiting or lanes:
+            while waiting and len(lanes) < LANES:
+                lanes.append(Lane(waiting.pop(0)))
+            for lane in list(lanes):
+                code = lane.poll()
+                if code is not None:
+                    lanes.remove(lane)
+                    counts.append((lane.pytest.preset, lane.pytest.count(code)))
+            time.sleep(0.1)
+    except BaseException:
+        for lane in lanes:
+            end(lane.process)
+        raise
+    return counts
 
 
 def address_space_prefix():
@@ -221,26 +296,28 @@ def test_model():
 
 
 def run_preset(preset, pattern, model):
+    """Builds it and runs its unit tests; returns their count, and what is to run end to end."""
     note(f"{preset}: build")
     prefix = address_space_prefix() if preset == "tsan" else []
     if not build_preset(preset, prefix):
-        return failed(f"build of {preset}")
+        return failed(f"build of {preset}"), []
     build = ROOT / BUILD_FOLDERS[preset]
     env = {**os.environ, **SANITIZER_OPTIONS, "BATON_BUILD": str(build), "BATON_PRESET": preset,
            "PYTHONDONTWRITEBYTECODE": "1", **model}
     started = time.monotonic()
-    total = run_ctest(build, env, pattern, prefix)
+    units = run_ctest(build, env, pattern, prefix)
+    note(f"{preset}: {units.tests} unit tests: {units} ({time.monotonic() - started:.0f} s)")
     channels = CHANNELS[preset]
     if not built.has_ucx(build):
         note(f"{preset}: built without UCX: nothing runs over ucx")
         channels = [channel for channel in channels if channel != "ucx"]
-    for i, channel in enumerate(channels):
-        note(f"{preset}: end to end over {channel}")
-        total += run_pytest("e2e", build / f"e2e-{channel}.xml", {**env, "BATON_CHANNEL": channel},
-                            pattern, prefix, ONLY.get(channel, ()), ANY_CHANNEL if i > 0 else ())
-    total += run_pytest("chaos", build / "chaos.xml", env, pattern, prefix)
-    note(f"{preset}: {total.tests} tests: {total} ({time.monotonic() - started:.0f} s)")
-    return total
+    pytests = [pytest_of(preset, f"{preset}: end to end over {channel}", "e2e",
+                         build / f"e2e-{channel}.xml", {**env, "BATON_CHANNEL": channel}, pattern,
+                         prefix, ONLY.get(channel, ()), ANY_CHANNEL if i > 0 else ())
+               for i, channel in enumerate(channels)]
+    pytests.append(pytest_of(preset, f"{preset}: chaos", "chaos", build / "chaos.xml", env, pattern,
+                             prefix))
+    return units, pytests
 
 
 def run_vllm(pattern):
@@ -263,7 +340,8 @@ def run_vllm(pattern):
 def run_static(pattern):
     with tempfile.TemporaryDirectory() as folder:
         env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-        total = run_pytest("static", Path(folder) / "static.xml", env, pattern)
+        static = pytest_of("static", "static", "static", Path(folder) / "static.xml", env, pattern)
+        total = static.count(run(static.command, env, PYTEST_LIMIT_S))
     note(f"static: {total.tests} tests: {total}")
     return total
 
@@ -304,9 +382,16 @@ def main():
     if without.failed:
         rows["model"] = without
     presets = options.preset or [*BUILD_FOLDERS, *([] if options.filter else [VLLM])]
+    pytests = []
     for preset in presets:
-        rows[preset] = (run_vllm(options.filter) if preset == VLLM else
-                        run_preset(preset, options.filter, model))
+        if preset != VLLM:
+            rows[preset], ends = run_preset(preset, options.filter, model)
+            pytests += ends
+    note(f"end to end, {LANES} at a time: " + ", ".join(test.title for test in pytests))
+    for preset, count in run_lanes(pytests):
+        rows[preset] += count
+    if VLLM in presets:
+        rows[VLLM] = run_vllm(options.filter)
     total = Count()
     note(f"all, in {time.monotonic() - started:.0f} s:")
     for name, count in rows.items():

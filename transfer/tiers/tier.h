@@ -66,8 +66,9 @@ class Tier {
    public:
     virtual ~Read() = default;
   };
-  // A layer lies verified in the slot. Layers are told in any order, mostly the natural one.
-  using OnLayer = std::function<void(uint32_t layer)>;
+  // A layer lies verified in the slot, and all that `chunk` says but the other layers' bytes is
+  // right. Layers are told in any order, mostly the natural one.
+  using OnLayer = std::function<void(const Chunk& chunk, uint32_t layer)>;
   // All of it does, in `into`; or kNotFound (a miss), kChecksum (dropped from the tier), kRefused,
   // kDeadlineExceeded, kUnavailable, kResourceExhausted, kInternal.
   using OnRead = std::function<void(Result<Chunk>)>;
