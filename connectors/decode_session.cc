@@ -26,6 +26,7 @@ Result<std::unique_ptr<DecodeSession>> DecodeSession::create(Node& node, DecodeR
       .tokens = static_cast<uint32_t>(request.tokens.size()),
       .keys = key_chain(root_key(config.fingerprint, request.adapter, request.salt), request.tokens,
                         config.chunk_tokens),
+      .tenant = tenant_of(request.salt),
       .from = request.peer.empty() ? "" : request.peer.front().to_string()};
   auto feed = std::make_shared<ReceiveFeed>(
       static_cast<uint32_t>(config.kv.layer_base.size()),

@@ -27,6 +27,7 @@ Result<std::unique_ptr<PrefillSession>> PrefillSession::create(Node& node, Prefi
                    .tokens = static_cast<uint32_t>(request.tokens.size()),
                    .keys = key_chain(root_key(config.fingerprint, request.adapter, request.salt),
                                      request.tokens, config.chunk_tokens),
+                   .tenant = tenant_of(request.salt),
                    .with_peer = !request.peer.empty(),
                    .lease = request.lease.value_or(config.lease)};
   const HandoffRole role = send.with_peer ? HandoffRole::kSender : HandoffRole::kHolder;

@@ -18,6 +18,9 @@ namespace {
 // Longer ones would keep a core that the engine computes with.
 constexpr Duration kMostSpin = std::chrono::milliseconds(1);
 
+// What tiers are still given to end what is under way, when the node stops.
+constexpr Duration kTiersClose = std::chrono::seconds(2);
+
 std::string milliseconds(Duration d) { return number(static_cast<uint64_t>(to_ms(d))) + " ms"; }
 
 Status check(const NodeConfig& config) {
@@ -57,6 +60,15 @@ Status check(const NodeConfig& config) {
       check_exposure("--node", config.listen, asks || config.control.tls.any(), config.insecure));
   if (config.http)
     BATON_RETURN_IF_ERROR(check_exposure("--node-http", *config.http, asks, config.insecure));
+  if (config.tiers.find_deadline <= Duration::zero())
+    return bad("tiers.find_deadline is " + milliseconds(config.tiers.find_deadline) +
+               ": expected more than 0");
+  if (config.tiers.load_deadline <= Duration::zero())
+    return bad("tiers.load_deadline is " + milliseconds(config.tiers.load_deadline) +
+               ": expected more than 0");
+  if (!(config.tiers.store_share > 0 && config.tiers.store_share <= 1))
+    return bad("tiers.store_share is " + std::to_string(config.tiers.store_share) +
+               ": expected more than 0, and 1 at most");
   const uint64_t chunk = segment * kv.layer_base.size();
   if (config.retained_bytes != 0 && config.retained_bytes < chunk)
     return bad("retained_bytes is " + number(config.retained_bytes) +
@@ -112,6 +124,11 @@ Status Node::Impl::reserve_memory() {
   }
   core_.tier = std::make_unique<HostTier>(HostTier::Config{.max_bytes = config.retained_bytes},
                                           core_.metrics);
+  const double share = config.tiers.store_share * static_cast<double>(config.retained_bytes);
+  core_.tiers = std::make_unique<Tiers>(
+      *core_.tier, Tiers::Config{.store_bytes = static_cast<uint64_t>(share)}, core_.metrics);
+  if (config.seams.tiers)
+    for (auto& tier : config.seams.tiers(core_.io)) core_.tiers->add(std::move(tier));
   return ok_status();
 }
 
@@ -283,8 +300,8 @@ void Node::Impl::begin_stop() {
 }
 
 void Node::Impl::finish_stop_if_idle() {
-  if (sendings_.empty() && holdings_.empty() && receivings_.empty() && on_idle_)
-    std::exchange(on_idle_, nullptr)();
+  if (!sendings_.empty() || !holdings_.empty() || !receivings_.empty() || !on_idle_) return;
+  core_.tiers->close(now() + kTiersClose, std::exchange(on_idle_, nullptr));
 }
 
 void Node::Impl::stop() {
@@ -353,7 +370,7 @@ Status Node::Impl::start_receiving(ReceiveRequest request, std::vector<HostPort>
           receiving->fail(Status(Code::kUnavailable, "the sender failed before it spoke"));
         if (stopping_)
           return receiving->shutdown(Status(Code::kUnavailable, "the node is shutting down"));
-        if (own) return receiving->offer_held(held(keys));
+        if (own) return offer_own(receiving, keys);
         if (!fetch) return;
         connect(peer.front(), [receiving](Result<std::shared_ptr<PeerLink>> link) {
           receiving->connected(std::move(link));

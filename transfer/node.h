@@ -28,6 +28,7 @@ namespace baton {
 
 class Channel;
 class ChannelEvents;
+class Tier;
 class Timeline;
 
 // The engine's KV memory: where each layer's blocks lie. The memory is the engine's and outlives
@@ -51,6 +52,17 @@ enum class SendMode : uint8_t {
   kTransient,  // let go of the bytes once they are acknowledged
 };
 
+// The tiers below the host's: what a load may take, and how far they may be behind.
+struct TiersConfig {
+  // From when the engine has given its blocks; what is not loaded by then is computed.
+  Duration load_deadline = std::chrono::seconds(5);
+  // Of asking tiers that must ask (S3) what they have; at most half of
+  // receiver.first_contact_deadline is taken for it.
+  Duration find_deadline = std::chrono::seconds(1);
+  // Of the retained arena: what one tier's stores may keep from being used again.
+  double store_share = 0.25;
+};
+
 // Test builds put a decorator around what the node makes; products leave these empty.
 struct NodeSeams {
   std::function<std::unique_ptr<Copier>(std::unique_ptr<Copier>)> copier;
@@ -59,6 +71,8 @@ struct NodeSeams {
   std::function<std::unique_ptr<Channel>(std::unique_ptr<Channel>)> channel;
   // Stands between a channel and the node; called once a channel.
   std::function<std::unique_ptr<ChannelEvents>(ChannelEvents&)> channel_events;
+  // Further tiers below the host's, nearest first.
+  std::function<std::vector<std::unique_ptr<Tier>>(boost::asio::io_context&)> tiers;
 };
 
 struct NodeConfig {
@@ -71,6 +85,7 @@ struct NodeConfig {
   size_t retained_bytes = 256u << 20;  // arena of the host tier; 0: transient only
   size_t transit_bytes = 32u << 20;    // arena of transient sends
   bool huge_pages = false;
+  TiersConfig tiers;
   bool retain_received = false;       // keep received chunks too: one more, counted, copy
   uint64_t window_bytes = 64u << 20;  // unacknowledged bytes a handoff is guaranteed
   uint32_t max_handoffs = 4096;       // live, both roles together

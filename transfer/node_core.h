@@ -13,6 +13,7 @@
 #include "transfer/node.h"
 #include "transfer/node_metrics.h"
 #include "transfer/tiers/host_tier.h"
+#include "transfer/tiers/tiers.h"
 #include "transfer/timeline.h"
 
 namespace baton {
@@ -20,18 +21,29 @@ namespace baton {
 struct NodeCore {
   explicit NodeCore(NodeConfig node_config)
       : config(std::move(node_config)),
+        fingerprint(digest(config.fingerprint)),
         node_metrics(metrics),
         registry(config.max_handoffs, config.tombstone_ttl) {}
 
-  const NodeConfig config;   // constant
-  Metrics metrics;           // thread-safe
-  NodeMetrics node_metrics;  // thread-safe
-  HandoffRegistry registry;  // thread-safe
+  const NodeConfig config;              // constant
+  const FingerprintDigest fingerprint;  // of config's; constant
+  Metrics metrics;                      // thread-safe
+  NodeMetrics node_metrics;             // thread-safe
+  HandoffRegistry registry;             // thread-safe
   boost::asio::io_context io{1};
   std::unique_ptr<Copier> copier;
   std::shared_ptr<SlotPool> retained;  // null: nothing is retained
   std::shared_ptr<SlotPool> transit;
   std::unique_ptr<HostTier> tier;
+  std::unique_ptr<Tiers> tiers;  // the host tier and those below it
+
+  // A slot for a chunk that is to be kept, by evicting one from the host tier if need be.
+  std::optional<SlotRef> allocate_retained() {
+    if (retained == nullptr) return std::nullopt;
+    std::optional<SlotRef> slot = retained->allocate();
+    if (!slot && tier->evict(1) != 0) slot = retained->allocate();
+    return slot;
+  }
 
   // How this node's KV is offered and read: one KV group, one head group.
   protocol::GroupOffer group() const {

@@ -80,6 +80,14 @@ class Node::Impl final : public control::PeerEvents, public SegmentOwner {
   void on_fetch(const std::shared_ptr<PeerLink>& link, const protocol::Fetch& fetch);
   // A sender of that handoff, of whichever attempt, that still gathers what it retains; or null.
   std::shared_ptr<Sending> retaining(const HandoffId& handoff) const;
+  // Offers an engine what its own node's tiers keep of its prompt.
+  void offer_own(const std::shared_ptr<Receiving>& receiving, const std::vector<ChunkKey>& keys);
+  // Reads what the tiers below the host's have of a prompt's leading chunks into the host tier, as
+  // far as there is room; then `then`.
+  void bring_up(const std::vector<ChunkKey>& keys, uint32_t tokens, TimePoint deadline,
+                std::function<void()> then);
+  TimePoint find_deadline() const;
+  std::vector<ChunkId> ids_of(const std::vector<ChunkKey>& keys) const;
   // The longest leading run of these that the host tier has.
   std::vector<HostTier::Pin> held(const std::vector<ChunkKey>& keys);
   std::vector<std::shared_ptr<Sending>> sendings_of(const PeerLink& link) const;

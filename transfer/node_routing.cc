@@ -185,13 +185,57 @@ std::vector<HostTier::Pin> Node::Impl::held(const std::vector<ChunkKey>& keys) {
   return pins;
 }
 
+std::vector<ChunkId> Node::Impl::ids_of(const std::vector<ChunkKey>& keys) const {
+  const protocol::GroupOffer group = core_.group();
+  std::vector<ChunkId> ids;
+  ids.reserve(keys.size());
+  for (const ChunkKey& key : keys) ids.push_back({key, group.kv_group, group.head_group});
+  return ids;
+}
+
+TimePoint Node::Impl::find_deadline() const {
+  const NodeConfig& config = core_.config;
+  return now() + std::min(config.tiers.find_deadline, config.receiver.first_contact_deadline / 2);
+}
+
+void Node::Impl::offer_own(const std::shared_ptr<Receiving>& receiving,
+                           const std::vector<ChunkKey>& keys) {
+  core_.tiers->locate(ids_of(keys), find_deadline(), [receiving](std::vector<Tiers::Held> run) {
+    receiving->offer_held(std::move(run));
+  });
+}
+
+void Node::Impl::bring_up(const std::vector<ChunkKey>& keys, uint32_t tokens, TimePoint deadline,
+                          std::function<void()> then) {
+  const auto load = [this, tokens, deadline,
+                     then = std::move(then)](std::vector<Tiers::Held> run) mutable {
+    const uint32_t chunk_tokens = core_.config.chunk_tokens;
+    std::vector<TierLoad::Wanted> wanted;
+    for (size_t c = 0; c < run.size(); ++c) {
+      if (run[c].pin) continue;
+      const auto chunk = static_cast<uint32_t>(c);
+      if (uint64_t{chunk} * chunk_tokens >= tokens) break;  // more keys than the peer's tokens have
+      const uint32_t of_chunk = std::min(chunk_tokens, tokens - chunk * chunk_tokens);
+      wanted.push_back({chunk, run[c].id, segment_bytes(core_.config.kv.layout, of_chunk),
+                        std::move(run[c].holders)});
+    }
+    // What the host tier has stays there meanwhile.
+    TierLoad::start(core_, std::move(wanted), deadline, nullptr,
+                    [run = std::make_shared<std::vector<Tiers::Held>>(std::move(run)),
+                     then = std::move(then)](const Status&) { then(); });
+  };
+  core_.tiers->locate(ids_of(keys), find_deadline(), load);
+}
+
 void Node::Impl::on_fetch(const std::shared_ptr<PeerLink>& link, const protocol::Fetch& fetch) {
   // An earlier attempt's engine has answered, its node still gathers: what a retry asks for is in
   // the tier in a moment.
   const std::shared_ptr<Sending> earlier = retaining(fetch.handoff.id);
   std::vector<HostTier::Pin> pins;
   if (!earlier) pins = held(fetch.keys);
-  if (!earlier && pins.empty()) return link->send(protocol::Miss{fetch.handoff});
+  const bool below = !earlier && pins.size() < fetch.keys.size() &&
+                     !core_.tiers->holders(ids_of({fetch.keys[pins.size()]}).front()).empty();
+  if (!earlier && !below && pins.empty()) return link->send(protocol::Miss{fetch.handoff});
   const TimePoint at = now();
   if (const Status claimed = core_.registry.claim(HandoffRole::kSender, fetch.handoff, at);
       !claimed.ok()) {
@@ -208,11 +252,17 @@ void Node::Impl::on_fetch(const std::shared_ptr<PeerLink>& link, const protocol:
   const auto sending = std::make_shared<Sending>(core_, std::move(request), sending_gone());
   sendings_[fetch.handoff] = sending;
   sending->connected(link);
+  const auto hold = [this, weak = std::weak_ptr(sending), keys = fetch.keys] {
+    if (const auto sending = weak.lock()) sending->hold(held(keys));
+  };
   if (earlier) {
     sending->start();
-    earlier->when_retained([this, weak = std::weak_ptr(sending), keys = fetch.keys] {
-      if (const auto sending = weak.lock()) sending->hold(held(keys));
-    });
+    earlier->when_retained(hold);
+  } else if (below) {
+    sending->start();
+    const Duration budget = std::min<Duration>(std::chrono::milliseconds(fetch.budget_ms),
+                                               core_.config.tiers.load_deadline);
+    bring_up(fetch.keys, fetch.tokens, at + budget, hold);
   } else {
     sending->hold(std::move(pins));
   }

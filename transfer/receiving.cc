@@ -48,23 +48,29 @@ void Receiving::connected(Result<std::shared_ptr<PeerLink>> link) {
   outbox_.clear();
 }
 
-void Receiving::offer_held(std::vector<HostTier::Pin> chunks) {
+void Receiving::offer_held(std::vector<Tiers::Held> chunks) {
   if (end_) return;
   own_ = true;
   transport_ = "host";
   outbox_.clear();
-  pins_ = std::move(chunks);
   Effects effects;
-  if (pins_.empty()) {
+  if (chunks.empty()) {
     machine_.on_message(now(), protocol::Miss{machine_.handoff()}, effects);
   } else {
-    protocol::Offer offer{.handoff = machine_.handoff(),
-                          .chunk_tokens = core_.config.chunk_tokens,
-                          .retained = true,
-                          .groups = {core_.group()}};
-    for (const HostTier::Pin& pin : pins_) {
-      offer.tokens += pin.chunk().tokens;
-      offer.keys.push_back(pin.chunk().id.key);
+    const uint64_t covered = uint64_t{chunks.size()} * core_.config.chunk_tokens;
+    protocol::Offer offer{
+        .handoff = machine_.handoff(),
+        .tokens = static_cast<uint32_t>(std::min<uint64_t>(covered, request_.tokens)),
+        .chunk_tokens = core_.config.chunk_tokens,
+        .retained = true,
+        .groups = {core_.group()}};
+    for (Tiers::Held& held : chunks) {
+      offer.keys.push_back(held.id.key);
+      if (held.pin) {
+        pins_.push_back(std::move(held.pin));
+      } else {
+        transport_ = held.holders.front()->name();
+      }
     }
     machine_.on_message(now(), std::move(offer), effects);
   }
@@ -160,6 +166,7 @@ void Receiving::ended(End end, const Status& why) {
   why_ = why;
   ended_at_ = now();
   local_loads_.clear();
+  if (load_) std::exchange(load_, nullptr)->cancel();
   // The engine waits for its blocks: nothing more is received into them.
   if (link_ && end != End::kCommitted) link_->forget(machine_.handoff());
   core_.registry.bury(HandoffRole::kReceiver, machine_.handoff(), end, ended_at_);
@@ -170,7 +177,7 @@ void Receiving::ended(End end, const Status& why) {
               machine_.handoff().to_string(), machine_.verified_bytes(), transport_,
               to_ms(ended_at_ - created_at_));
   else
-    // That the host tier has nothing of a prompt is no trouble.
+    // That the tiers have nothing of a prompt is no trouble.
     log::log(own_ && end == End::kRefused ? log::Level::kDebug : log::Level::kWarn,
              "handoff ended on the receiver's side handoff={} end={} why=\"{}\"",
              machine_.handoff().to_string(), protocol::end_name(end), why.message());

@@ -15,6 +15,7 @@
 #include "transfer/node_core.h"
 #include "transfer/peer_link.h"
 #include "transfer/receive_feed.h"
+#include "transfer/tier_load.h"
 
 namespace baton {
 
@@ -24,7 +25,8 @@ struct ReceiveRequest {
   TimePoint deadline;
   uint32_t tokens = 0;
   std::vector<ChunkKey> keys;
-  std::string from;  // the sender's node, for texts; empty: not named
+  TenantId tenant = 0;  // whose quota what is retained counts on
+  std::string from;     // the sender's node, for texts; empty: not named
 };
 
 class Receiving : public std::enable_shared_from_this<Receiving> {
@@ -42,8 +44,9 @@ class Receiving : public std::enable_shared_from_this<Receiving> {
              std::function<void()> on_released);
   // FETCH: the holder is connected, or cannot be.
   void connected(Result<std::shared_ptr<PeerLink>> link);
-  // FETCH of this node's own host tier: its leading chunks of the prompt, pinned, are the offer.
-  void offer_held(std::vector<HostTier::Pin> chunks);
+  // FETCH of what this node's own tiers keep: the leading chunks of the prompt are the offer, those
+  // of the host tier pinned.
+  void offer_held(std::vector<Tiers::Held> chunks);
   void on_feed();
   void on_message(const std::shared_ptr<PeerLink>& link, const protocol::Message& message);
   // As ChannelEvents has them.
@@ -77,6 +80,10 @@ class Receiving : public std::enable_shared_from_this<Receiving> {
   void load_next();
   void loaded(LocalLoad load, const Result<Checksum>& checksum);
   void accept();
+  void load_from_below();
+  void came_from_below(uint32_t chunk, const Chunk& what, uint32_t layer, ReceivedBytes bytes);
+  void scatter(const SegmentHeader& header, PayloadOrder order, ReceivedBytes payload,
+               NodeMetrics::Copy why);
   bool wanted(const SegmentHeader& header);
   void record_copy(const SegmentHeader& header, TimePoint began) const;
   void verify(const SegmentHeader& header, Checksum checksum);
@@ -110,11 +117,13 @@ class Receiving : public std::enable_shared_from_this<Receiving> {
   std::vector<bool> held_chunks_;
   uint32_t local_copies_ = 0;  // under way: tier loads and retaining
   std::vector<HostTier::Pin> pins_;
+  std::shared_ptr<TierLoad> load_;  // of what lies below the host tier
   std::vector<bool> layer_told_;
   std::unordered_map<uint32_t, Retain> retains_;       // by chunk
   std::unordered_map<uint32_t, TimePoint> placed_at_;  // by segment; for the timeline alone
 
-  bool own_ = false;           // FETCH of this node's own host tier: there is no peer
+  bool own_ = false;           // FETCH of this node's own tiers: there is no peer
+  bool spoilt_ = false;        // the host tier had what does not verify
   bool session_over_ = false;  // done or aborted: the engine polls no more
   bool settled_ = false;       // kLoaded or kFailed was told
   bool gone_ = false;
@@ -128,8 +137,8 @@ class Receiving : public std::enable_shared_from_this<Receiving> {
   TimePoint offer_came_at_{};  // from the peer
   TimePoint offered_at_{};     // to the engine
   TimePoint ended_at_{};
-  TimePoint copied_at_{};  // the last copy's end
-  Duration copy_time_{};   // while at least one was under way
+  TimePoint copied_at_{};    // the last copy's end
+  Duration copy_time_{};     // while at least one was under way
   uint64_t compute_us_ = 0;  // as the sender's last SENT says
   uint64_t goodput_ = 0;
 };

@@ -72,6 +72,7 @@ void Receiving::loaded(LocalLoad load, const Result<Checksum>& checksum) {
     log::error("a chunk of the host tier does not verify chunk={} layer={}", chunk.id.key.to_hex(),
                load.layer);
     core_.tier->erase(chunk.id, chunk.slot.id());
+    spoilt_ = true;
   } else if (++load.layer == layers()) {
     held_chunks_[load.chunk] = true;
     pins_.push_back(std::move(load.pin));
@@ -96,8 +97,43 @@ void Receiving::accept() {
     feed_->layer_complete(l);
   }
   apply(std::move(effects));
-  if (own_ && !end_)
-    fail(Status(Code::kChecksum, "a chunk of the host tier does not verify, and nobody sends it"));
+  if (own_ && !end_) load_from_below();
+}
+
+// What is offered and the host tier has not, or has no more: the tiers below send it.
+void Receiving::load_from_below() {
+  pins_.clear();  // copied: what is read may have their slots
+  const protocol::SegmentMap& map = machine_.segments();
+  std::vector<TierLoad::Wanted> wanted;
+  for (uint32_t c = 0; c < map.chunks(); ++c) {
+    const uint32_t first = map.index({0, c, 0});
+    if (machine_.present(first)) continue;
+    TierLoad::Wanted chunk{c, chunk_id(c), map.bytes(first), core_.tiers->holders(chunk_id(c))};
+    if (chunk.holders.empty())
+      return fail(spoilt_ ? Status(Code::kChecksum,
+                                   "a chunk of the host tier does not verify, and "
+                                   "no other tier has it")
+                          : Status(Code::kNotFound,
+                                   "no tier has chunk " + chunk.id.key.to_hex() + " any more"));
+    wanted.push_back(std::move(chunk));
+  }
+  const TimePoint deadline = std::min(request_.deadline, now() + core_.config.tiers.load_deadline);
+  load_ = TierLoad::start(
+      core_, std::move(wanted), deadline,
+      [this](uint32_t chunk, const Chunk& what, uint32_t layer, ReceivedBytes bytes) {
+        came_from_below(chunk, what, layer, std::move(bytes));
+      },
+      [this](const Status& status) {
+        if (!status.ok() && !end_) fail(status);
+      });
+}
+
+void Receiving::came_from_below(uint32_t chunk, const Chunk& what, uint32_t layer,
+                                ReceivedBytes bytes) {
+  const uint32_t segment = machine_.segments().index({0, chunk, static_cast<uint16_t>(layer)});
+  const SegmentHeader header{machine_.handoff(), segment, what.segment_bytes,
+                             what.checksums[layer]};
+  if (wanted(header)) scatter(header, what.order, std::move(bytes), NodeMetrics::Copy::kTierLoad);
 }
 
 KvSegment Receiving::target(const protocol::SegmentId& id) const {

@@ -78,13 +78,19 @@ void Receiving::on_segment(const SegmentHeader& header, ReceivedBytes payload) {
   if (header.bytes != payload.bytes().size()) return core_.node_metrics.segment_dropped("size");
   if (!wanted(header)) return;
   const protocol::SegmentId id = machine_.segments().id(header.segment);
+  scatter(header, machine_.offer()->groups[id.group].order, std::move(payload),
+          NodeMetrics::Copy::kScatter);
+}
+
+void Receiving::scatter(const SegmentHeader& header, PayloadOrder order, ReceivedBytes payload,
+                        NodeMetrics::Copy why) {
+  const protocol::SegmentId id = machine_.segments().id(header.segment);
   const TimePoint began = now();
   auto bytes = std::make_shared<ReceivedBytes>(std::move(payload));
   core_.copier->scatter(
-      target(id), machine_.offer()->groups[id.group].order,
-      NodeCore::seed(chunk_id(id.chunk), id.layer, header.bytes), bytes->bytes().data(),
-      first_wanted_token(id.chunk),
-      [self = shared_from_this(), header, bytes, began](const Result<Checksum>& checksum) {
+      target(id), order, NodeCore::seed(chunk_id(id.chunk), id.layer, header.bytes),
+      bytes->bytes().data(), first_wanted_token(id.chunk),
+      [self = shared_from_this(), header, bytes, began, why](const Result<Checksum>& checksum) {
         bytes->reset();
         // Of several that were asked for at once the time counts once.
         const TimePoint at_work = std::max(began, self->copied_at_);
@@ -92,7 +98,7 @@ void Receiving::on_segment(const SegmentHeader& header, ReceivedBytes payload) {
         self->copy_time_ += self->copied_at_ - at_work;
         self->record_copy(header, at_work);
         if (!checksum.ok()) return self->scatter_failed(header, checksum.status());
-        self->core_.node_metrics.copied(NodeMetrics::Copy::kScatter, header.bytes);
+        self->core_.node_metrics.copied(why, header.bytes);
         self->verify(header, *checksum);
       });
 }
@@ -119,12 +125,15 @@ void Receiving::came(const SegmentHeader& header, bool verified) {
   const protocol::SegmentId id = machine_.segments().id(header.segment);
   Effects effects;
   machine_.copy_done(now(), header.segment, verified, effects);
-  if (verified && core_.config.retain_received) retain(header.segment, header.checksum);
+  if (verified && core_.config.retain_received && !own_) retain(header.segment, header.checksum);
   if (!layer_told_[id.layer] && machine_.layer_complete(id.layer)) {
     layer_told_[id.layer] = true;
     feed_->layer_complete(id.layer);
   }
   apply(std::move(effects));
+  // Tiers verify what they read: it went bad in memory since, and nobody sends it again.
+  if (!verified && own_ && !end_)
+    fail(Status(Code::kChecksum, "a layer out of a tier does not verify"));
   settle();
 }
 
@@ -135,8 +144,7 @@ void Receiving::retain(uint32_t segment, Checksum checksum) {
   auto [it, first] = retains_.try_emplace(id.chunk);
   Retain& retain = it->second;
   if (first) {
-    std::optional<SlotRef> slot = core_.retained->allocate();
-    if (!slot && core_.tier->evict(1) != 0) slot = core_.retained->allocate();
+    std::optional<SlotRef> slot = core_.allocate_retained();
     if (!slot) return core_.node_metrics.retain_skipped();
     retain.slot = std::move(*slot);
     retain.checksums.assign(layers(), {});
@@ -173,9 +181,15 @@ void Receiving::retained(uint32_t segment, Checksum expected, const Result<Check
   if (retain.slot) {
     retain.checksums[id.layer] = *checksum;
     if (++retain.layers == layers()) {
-      const Status kept = core_.tier->insert(
-          {chunk_id(id.chunk), machine_.segments().tokens_of_chunk(id.chunk), core_.group().order,
-           bytes, std::move(retain.checksums), std::move(retain.slot)});
+      const Chunk whole{.id = chunk_id(id.chunk),
+                        .tokens = machine_.segments().tokens_of_chunk(id.chunk),
+                        .order = core_.group().order,
+                        .segment_bytes = bytes,
+                        .checksums = std::move(retain.checksums),
+                        .slot = std::move(retain.slot),
+                        .origin = {core_.fingerprint, request_.tenant}};
+      const Status kept = core_.tier->insert(whole);
+      if (kept.ok()) core_.tiers->keep(whole.id);
       if (!kept.ok() && kept.code() != Code::kExists) core_.node_metrics.retain_skipped();
     }
   }

@@ -23,6 +23,7 @@ struct SendRequest {
   TimePoint deadline;
   uint32_t tokens = 0;
   std::vector<ChunkKey> keys;  // of all chunks
+  TenantId tenant = 0;         // whose quota what is retained counts on
   bool with_peer = true;       // false: two-step flow, chunks are only retained
   Duration lease{};            // without a peer: how long they are held for a FETCH
 };
@@ -90,6 +91,8 @@ class Sending : public std::enable_shared_from_this<Sending> {
     uint32_t layer;
   };
 
+  // For nobody but this node's own tiers: once whole, a chunk need not be held for anybody.
+  bool own() const { return !machine_ && request_.lease == Duration::zero(); }
   uint32_t layers() const { return static_cast<uint32_t>(core_.config.kv.layer_base.size()); }
   uint32_t segment_index(uint32_t chunk, uint32_t layer) const { return chunk * layers() + layer; }
   void make_chunks();

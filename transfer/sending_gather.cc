@@ -97,6 +97,7 @@ void Sending::take_from_tier(ChunkWork& chunk) {
   const Chunk& held = pin->chunk();
   if (held.tokens != chunk.tokens || held.order != core_.group().order) return;
   chunk.decided = chunk.whole = true;
+  if (own()) return;
   chunk.slot = held.slot;
   chunk.checksums = held.checksums;
   pins_.push_back(std::move(*pin));
@@ -120,8 +121,7 @@ void Sending::decide(ChunkWork& chunk) {
   if (chunk.decided) return;
   chunk.decided = true;
   if (core_.config.mode != SendMode::kRetained || core_.retained == nullptr) return;
-  std::optional<SlotRef> slot = core_.retained->allocate();
-  if (!slot && core_.tier->evict(1) != 0) slot = core_.retained->allocate();
+  std::optional<SlotRef> slot = core_.allocate_retained();
   if (!slot) return core_.node_metrics.retain_skipped();
   chunk.slot = std::move(*slot);
   chunk.checksums.assign(layers(), {});
@@ -158,15 +158,24 @@ void Sending::gathered(Job job, const Result<Checksum>& checksum) {
   chunk.checksums[job.layer] = *checksum;
   if (++chunk.gathered == layers() && !chunk.spoilt) {
     chunk.whole = true;
-    Chunk whole{chunk.id,        chunk.tokens, core_.group().order, chunk.segment_bytes,
-                chunk.checksums, chunk.slot};
-    const Status kept = core_.tier->insert(std::move(whole));
+    const Chunk whole{.id = chunk.id,
+                      .tokens = chunk.tokens,
+                      .order = core_.group().order,
+                      .segment_bytes = chunk.segment_bytes,
+                      .checksums = chunk.checksums,
+                      .slot = chunk.slot,
+                      .origin = {core_.fingerprint, request_.tenant}};
+    const Status kept = core_.tier->insert(whole);
+    if (kept.ok()) core_.tiers->keep(whole.id);
     if (!kept.ok() && kept.code() != Code::kExists) core_.node_metrics.retain_skipped();
     // Until the handoff's end; in the two-step flow until somebody fetches it or the lease ends. An
     // older one of that key is not what is sent from here.
-    if (kept.ok() || !machine_)
+    if (own()) {
+      chunk.slot.reset();
+    } else if (kept.ok() || !machine_) {
       if (std::optional<HostTier::Pin> pin = core_.tier->pin(chunk.id))
         pins_.push_back(std::move(*pin));
+    }
   }
   if (machine_ && !end_) machine_->segment_ready(now(), segment_index(job.chunk, job.layer));
   gather_next();

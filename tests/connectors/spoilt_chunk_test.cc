@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/connectors/two_nodes.h"
+#include "tests/fakes/memory_tier.h"
 
 namespace baton::fakes {
 namespace {
@@ -110,6 +111,37 @@ TEST_F(SpoiltChunk, OfTheEnginesOwnIsComputedFromThereOn) {
   EXPECT_EQ(d.wrong(kChunk), 0u);
   EXPECT_EQ(failures_in_tier(), 1);
   EXPECT_EQ(chunks_in_tier(), 2);
+  EXPECT_TRUE(d.finish());
+}
+
+TEST_F(SpoiltChunk, OfTheEnginesOwnComesOutOfTheNextTierThatHasIt) {
+  const auto below = std::make_shared<MemoryTierState>();
+  tune_a = [&](NodeConfig& config) {
+    config.seams.copier = [payloads = payloads](std::unique_ptr<Copier> inner) {
+      return std::make_unique<RememberingCopier>(std::move(inner), payloads);
+    };
+    config.seams.tiers = [below](boost::asio::io_context& io) {
+      std::vector<std::unique_ptr<Tier>> tiers;
+      tiers.push_back(std::make_unique<MemoryTier>(io, below));
+      return tiers;
+    };
+  };
+  start();
+  auto p = prefiller();
+  ASSERT_TRUE(
+      p.create(handoff(), {}, 3 * kChunk, 1, std::chrono::seconds(30), Duration::zero()).ok());
+  p.compute();
+  ASSERT_TRUE(p.wait_released());
+  ASSERT_TRUE(p.released.until([&] { return below->chunks() == 3; }));
+  *payloads->at(1) ^= std::byte{1};  // the second chunk's first layer
+
+  Decoder d(*a_node, *a_kv);
+  ASSERT_TRUE(d.create(handoff(), Flow::kFetch, {}, 3 * kChunk, 1).ok());
+  ASSERT_TRUE(d.load());
+  EXPECT_EQ(d.session->poll().tokens, 3 * kChunk);
+  EXPECT_EQ(d.wrong(3 * kChunk), 0u);
+  EXPECT_EQ(failures_in_tier(), 1);
+  EXPECT_EQ(below->reads(), 1u);
   EXPECT_TRUE(d.finish());
 }
 

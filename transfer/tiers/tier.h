@@ -60,8 +60,8 @@ struct TierReadRequest {
 
 class Tier {
  public:
-  // A read under way. Destroying it cancels: neither callback runs any more; the slot keeps its
-  // writer until it is let go of.
+  // A read under way. Destroying it, also inside one of its callbacks, cancels: neither runs any
+  // more; the slot keeps its writer until it is let go of.
   class Read {
    public:
     virtual ~Read() = default;
