@@ -24,6 +24,9 @@ HOOKS = ("handle_preemptions", "bind_connector_metadata", "start_load_kv", "wait
          "save_kv_layer", "wait_for_save", "get_transfer_results", "get_finished",
          "get_block_ids_with_load_errors", "build_connector_worker_meta", "get_kv_connector_stats")
 
+# A request's blocks are held for what is copied out of them, no longer.
+FREED_WITHIN_S = 10
+
 
 def start(setup):
     from vllm import LLM
@@ -139,7 +142,10 @@ class Worker:
     def forget(self, command):
         """vLLM's prefix cache is empty, and nothing that it held is still in its memory: so what a
         later request finds there was brought there. This also touches all of the memory."""
-        assert self.llm.reset_prefix_cache(), "the prefix cache is in use"
+        until = time.monotonic() + FREED_WITHIN_S
+        while not self.llm.reset_prefix_cache():  # the last request's blocks are still being read
+            assert time.monotonic() < until, "the prefix cache is in use"
+            self.engine.step()
         for tensor in self.core.model_executor.driver_worker.model_runner.kv_caches:
             tensor.fill_(0.0)
 
