@@ -27,6 +27,15 @@ struct ChunkOrigin {
   bool operator==(const ChunkOrigin&) const = default;
 };
 
+// What the checksum of one layer of a chunk, of that many bytes, is seeded with.
+inline ChecksumSeed seed_of(const ChunkId& chunk, uint32_t layer, uint64_t bytes) {
+  return make_seed({.key = chunk.key.bytes,
+                    .layer = layer,
+                    .kv_group = chunk.kv_group,
+                    .head_group = chunk.head_group,
+                    .bytes = bytes});
+}
+
 struct Chunk {
   ChunkId id;
   uint32_t tokens = 0;

@@ -74,11 +74,7 @@ struct NodeCore {
   }
 
   static ChecksumSeed seed(const ChunkId& chunk, uint32_t layer, uint64_t bytes) {
-    return make_seed({.key = chunk.key.bytes,
-                      .layer = layer,
-                      .kv_group = chunk.kv_group,
-                      .head_group = chunk.head_group,
-                      .bytes = bytes});
+    return seed_of(chunk, layer, bytes);
   }
 };
 

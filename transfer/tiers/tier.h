@@ -54,7 +54,7 @@ struct TierReadRequest {
   // What the reader can use; anything else there is kRefused, naming both.
   uint32_t layers = 0;
   uint64_t segment_bytes = 0;
-  FingerprintDigest fingerprint{};
+  ChunkOrigin origin;
   TimePoint deadline;
 };
 
@@ -84,13 +84,15 @@ class Tier {
 
   // As far as memory knows.
   virtual Presence presence(const ChunkId& id) const = 0;
-  // Asks whoever knows, where presence() is kUnknown.
-  virtual void find(std::vector<ChunkId> ids, TimePoint deadline, OnPresent done) = 0;
+  // Asks whoever knows, where presence() is kUnknown. All of one origin: a service's objects are
+  // named by it too.
+  virtual void find(ChunkOrigin origin, std::vector<ChunkId> ids, TimePoint deadline,
+                    OnPresent done) = 0;
   // Writes the chunk. kExists: it is there already (no error). Other errors: nothing is visible.
   virtual void store(Chunk chunk, TimePoint deadline, OnDone done) = 0;
   virtual std::unique_ptr<Read> read(TierReadRequest request, OnLayer on_layer, OnRead done) = 0;
   // From now on nobody finds them; reads under way end as misses or as they would have.
-  virtual void erase(std::vector<ChunkId> ids, OnDone done) = 0;
+  virtual void erase(ChunkOrigin origin, std::vector<ChunkId> ids, OnDone done) = 0;
   // The same for all that fit; `dry_run` counts alone.
   virtual void clear(ChunkFilter filter, bool dry_run, OnCount done) = 0;
   virtual TierReport report() const = 0;
