@@ -218,6 +218,8 @@ Status Node::Impl::start() {
   hello.incarnation = self;
   hello.fingerprint = config.fingerprint;
   hello.chunk_tokens = config.chunk_tokens;
+  hello.chunk_bytes =
+      segment_bytes(config.kv.layout, config.chunk_tokens) * config.kv.layer_base.size();
   hello.opaque_block_bytes = config.kv.layout.opaque_block_bytes;
   if (hello.opaque_block_bytes != 0) hello.opaque_block_tokens = config.kv.layout.block_tokens;
   channels_->describe(hello);

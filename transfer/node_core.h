@@ -72,10 +72,6 @@ struct NodeCore {
     if (config.timeline != nullptr)
       config.timeline->add({stage, handoff, chunk, layer, bytes, begin, now()});
   }
-
-  static ChecksumSeed seed(const ChunkId& chunk, uint32_t layer, uint64_t bytes) {
-    return seed_of(chunk, layer, bytes);
-  }
 };
 
 }  // namespace baton

@@ -82,10 +82,9 @@ class Node::Impl final : public control::PeerEvents, public SegmentOwner {
   std::shared_ptr<Sending> retaining(const HandoffId& handoff) const;
   // Offers an engine what its own node's tiers keep of its prompt.
   void offer_own(const std::shared_ptr<Receiving>& receiving, const std::vector<ChunkKey>& keys);
-  // Reads what the tiers below the host's have of a prompt's leading chunks into the host tier, as
-  // far as there is room; then `then`.
-  void bring_up(const std::vector<ChunkKey>& keys, uint32_t tokens, TimePoint deadline,
-                std::function<void()> then);
+  // Reads what the tiers below the host's have of the leading chunks that a peer asks for into the
+  // host tier, as far as there is room; then `then`.
+  void bring_up(const protocol::Fetch& fetch, TimePoint deadline, std::function<void()> then);
   TimePoint find_deadline() const;
   std::vector<ChunkId> ids_of(const std::vector<ChunkKey>& keys) const;
   // The longest leading run of these that the host tier has.

@@ -200,14 +200,14 @@ TimePoint Node::Impl::find_deadline() const {
 
 void Node::Impl::offer_own(const std::shared_ptr<Receiving>& receiving,
                            const std::vector<ChunkKey>& keys) {
-  core_.tiers->locate(ids_of(keys), find_deadline(), [receiving](std::vector<Tiers::Held> run) {
-    receiving->offer_held(std::move(run));
-  });
+  core_.tiers->locate(
+      {core_.fingerprint, receiving->tenant()}, ids_of(keys), find_deadline(),
+      [receiving](std::vector<Tiers::Held> run) { receiving->offer_held(std::move(run)); });
 }
 
-void Node::Impl::bring_up(const std::vector<ChunkKey>& keys, uint32_t tokens, TimePoint deadline,
+void Node::Impl::bring_up(const protocol::Fetch& fetch, TimePoint deadline,
                           std::function<void()> then) {
-  const auto load = [this, tokens, deadline,
+  const auto load = [this, tokens = fetch.tokens, tenant = fetch.tenant, deadline,
                      then = std::move(then)](std::vector<Tiers::Held> run) mutable {
     const uint32_t chunk_tokens = core_.config.chunk_tokens;
     std::vector<TierLoad::Wanted> wanted;
@@ -216,15 +216,15 @@ void Node::Impl::bring_up(const std::vector<ChunkKey>& keys, uint32_t tokens, Ti
       const auto chunk = static_cast<uint32_t>(c);
       if (uint64_t{chunk} * chunk_tokens >= tokens) break;  // more keys than the peer's tokens have
       const uint32_t of_chunk = std::min(chunk_tokens, tokens - chunk * chunk_tokens);
-      wanted.push_back({chunk, run[c].id, segment_bytes(core_.config.kv.layout, of_chunk),
+      wanted.push_back({chunk, run[c].id, of_chunk, segment_bytes(core_.config.kv.layout, of_chunk),
                         std::move(run[c].holders)});
     }
     // What the host tier has stays there meanwhile.
-    TierLoad::start(core_, std::move(wanted), deadline, nullptr,
+    TierLoad::start(core_, tenant, std::move(wanted), deadline, nullptr,
                     [run = std::make_shared<std::vector<Tiers::Held>>(std::move(run)),
                      then = std::move(then)](const Status&) { then(); });
   };
-  core_.tiers->locate(ids_of(keys), find_deadline(), load);
+  core_.tiers->locate({core_.fingerprint, fetch.tenant}, ids_of(fetch.keys), find_deadline(), load);
 }
 
 void Node::Impl::on_fetch(const std::shared_ptr<PeerLink>& link, const protocol::Fetch& fetch) {
@@ -262,7 +262,7 @@ void Node::Impl::on_fetch(const std::shared_ptr<PeerLink>& link, const protocol:
     sending->start();
     const Duration budget = std::min<Duration>(std::chrono::milliseconds(fetch.budget_ms),
                                                core_.config.tiers.load_deadline);
-    bring_up(fetch.keys, fetch.tokens, at + budget, hold);
+    bring_up(fetch, at + budget, hold);
   } else {
     sending->hold(std::move(pins));
   }

@@ -38,6 +38,7 @@ class Receiving : public std::enable_shared_from_this<Receiving> {
   const protocol::ReceiverHandoff& machine() const { return machine_; }
   const PeerLink* link() const { return link_.get(); }
   bool claimed() const { return feed_ != nullptr; }
+  TenantId tenant() const { return request_.tenant; }
 
   // The engine's session takes it.
   void claim(ReceiveRequest request, std::shared_ptr<ReceiveFeed> feed,

@@ -49,7 +49,7 @@ void Receiving::load_next() {
   const Chunk& chunk = load->pin.chunk();
   ++local_copies_;
   core_.copier->scatter(target({0, load->chunk, static_cast<uint16_t>(load->layer)}), chunk.order,
-                        NodeCore::seed(chunk.id, load->layer, chunk.segment_bytes),
+                        seed_of(chunk.id, load->layer, chunk.segment_bytes),
                         chunk.slot.bytes().data() + load->layer * chunk.segment_bytes,
                         first_wanted_token(load->chunk),
                         [self = shared_from_this(), load](const Result<Checksum>& checksum) {
@@ -108,7 +108,8 @@ void Receiving::load_from_below() {
   for (uint32_t c = 0; c < map.chunks(); ++c) {
     const uint32_t first = map.index({0, c, 0});
     if (machine_.present(first)) continue;
-    TierLoad::Wanted chunk{c, chunk_id(c), map.bytes(first), core_.tiers->holders(chunk_id(c))};
+    TierLoad::Wanted chunk{c, chunk_id(c), map.tokens_of_chunk(c), map.bytes(first),
+                           core_.tiers->holders(chunk_id(c))};
     if (chunk.holders.empty())
       return fail(spoilt_ ? Status(Code::kChecksum,
                                    "a chunk of the host tier does not verify, and "
@@ -119,7 +120,7 @@ void Receiving::load_from_below() {
   }
   const TimePoint deadline = std::min(request_.deadline, now() + core_.config.tiers.load_deadline);
   load_ = TierLoad::start(
-      core_, std::move(wanted), deadline,
+      core_, request_.tenant, std::move(wanted), deadline,
       [this](uint32_t chunk, const Chunk& what, uint32_t layer, ReceivedBytes bytes) {
         came_from_below(chunk, what, layer, std::move(bytes));
       },

@@ -36,7 +36,7 @@ std::variant<ChannelEvents::Otherwise, SegmentPlace> Receiving::place(const Segm
       header.segment < machine_.segments().segments()) {
     const protocol::SegmentId id = machine_.segments().id(header.segment);
     const SegmentPlace place{target(id), machine_.offer()->groups[id.group].order,
-                             NodeCore::seed(chunk_id(id.chunk), id.layer, header.bytes)};
+                             seed_of(chunk_id(id.chunk), id.layer, header.bytes)};
     // Before any memory is lent for it.
     if (header.bytes != machine_.segments().bytes(header.segment)) {
       core_.node_metrics.segment_dropped("size");
@@ -88,8 +88,8 @@ void Receiving::scatter(const SegmentHeader& header, PayloadOrder order, Receive
   const TimePoint began = now();
   auto bytes = std::make_shared<ReceivedBytes>(std::move(payload));
   core_.copier->scatter(
-      target(id), order, NodeCore::seed(chunk_id(id.chunk), id.layer, header.bytes),
-      bytes->bytes().data(), first_wanted_token(id.chunk),
+      target(id), order, seed_of(chunk_id(id.chunk), id.layer, header.bytes), bytes->bytes().data(),
+      first_wanted_token(id.chunk),
       [self = shared_from_this(), header, bytes, began, why](const Result<Checksum>& checksum) {
         bytes->reset();
         // Of several that were asked for at once the time counts once.
@@ -154,7 +154,7 @@ void Receiving::retain(uint32_t segment, Checksum checksum) {
   auto writer = std::make_shared<SlotWriter>(core_.retained->add_writer(retain.slot));
   ++local_copies_;
   core_.copier->gather(
-      target(id), core_.group().order, NodeCore::seed(chunk_id(id.chunk), id.layer, bytes),
+      target(id), core_.group().order, seed_of(chunk_id(id.chunk), id.layer, bytes),
       retain.slot.bytes().data() + id.layer * bytes,
       [self = shared_from_this(), segment, checksum, writer](const Result<Checksum>& copied) {
         writer->reset();

@@ -77,6 +77,7 @@ void Sending::offer() {
                         .tokens = request_.tokens,
                         .chunk_tokens = core_.config.chunk_tokens,
                         .retained = core_.config.mode == SendMode::kRetained,
+                        .tenant = request_.tenant,
                         .groups = {core_.group()},
                         .keys = request_.keys};
   Effects effects;
@@ -138,7 +139,7 @@ void Sending::gather_next() {
     const TimePoint began = now();
     core_.copier->gather(
         core_.segment(job.layer, blocks_, job.chunk * core_.config.chunk_tokens, chunk.tokens),
-        core_.group().order, NodeCore::seed(chunk.id, job.layer, chunk.segment_bytes),
+        core_.group().order, seed_of(chunk.id, job.layer, chunk.segment_bytes),
         chunk.slot.bytes().data() + job.layer * chunk.segment_bytes,
         [self = shared_from_this(), job, writer, began](const Result<Checksum>& checksum) {
           writer->reset();

@@ -29,7 +29,7 @@ SegmentPlace Sending::place_of(uint32_t segment) const {
   const uint32_t layer = segment % layers();
   const ChunkWork& chunk = chunks_[c];
   return {core_.segment(layer, blocks_, c * core_.config.chunk_tokens, chunk.tokens),
-          core_.group().order, NodeCore::seed(chunk.id, layer, chunk.segment_bytes)};
+          core_.group().order, seed_of(chunk.id, layer, chunk.segment_bytes)};
 }
 
 uint64_t Sending::unacknowledged_bytes() const {
@@ -80,7 +80,7 @@ bool Sending::publish_from_slot(Channel& channel, uint32_t segment, ChunkWork& c
 }
 
 bool Sending::verifies(const ChunkWork& chunk, uint32_t layer) const {
-  return chunk.checksums[layer] == checksum(NodeCore::seed(chunk.id, layer, chunk.segment_bytes),
+  return chunk.checksums[layer] == checksum(seed_of(chunk.id, layer, chunk.segment_bytes),
                                             chunk.slot.bytes().data() + layer * chunk.segment_bytes,
                                             chunk.segment_bytes);
 }

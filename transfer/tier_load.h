@@ -23,6 +23,7 @@ class TierLoad : public std::enable_shared_from_this<TierLoad> {
   struct Wanted {
     uint32_t chunk = 0;  // the consumer's number for it
     ChunkId id;
+    uint32_t tokens = 0;
     uint64_t segment_bytes = 0;
     std::vector<Tier*> holders;  // nearest first
   };
@@ -35,8 +36,9 @@ class TierLoad : public std::enable_shared_from_this<TierLoad> {
 
   // `on_layer` may be empty: the chunks are then wanted in the host tier alone. Neither callback
   // runs inside start(). It lives until it has ended.
-  static std::shared_ptr<TierLoad> start(NodeCore& core, std::vector<Wanted> wanted,
-                                         TimePoint deadline, OnLayer on_layer, OnDone done);
+  static std::shared_ptr<TierLoad> start(NodeCore& core, TenantId tenant,
+                                         std::vector<Wanted> wanted, TimePoint deadline,
+                                         OnLayer on_layer, OnDone done);
   ~TierLoad();
 
   void cancel();
@@ -50,8 +52,8 @@ class TierLoad : public std::enable_shared_from_this<TierLoad> {
     SlotRef slot;
   };
 
-  TierLoad(NodeCore& core, std::vector<Wanted> wanted, TimePoint deadline, OnLayer on_layer,
-           OnDone done);
+  TierLoad(NodeCore& core, TenantId tenant, std::vector<Wanted> wanted, TimePoint deadline,
+           OnLayer on_layer, OnDone done);
   void pump();
   void read(Wanted wanted, SlotRef slot);
   void layer_came(uint32_t chunk, const Chunk& what, uint32_t layer);
@@ -60,6 +62,7 @@ class TierLoad : public std::enable_shared_from_this<TierLoad> {
   void finish(const Status& status);
 
   NodeCore& core_;
+  const TenantId tenant_;
   std::deque<Wanted> wanted_;  // not begun
   const TimePoint deadline_;
   OnLayer on_layer_;

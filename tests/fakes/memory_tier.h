@@ -115,7 +115,7 @@ class MemoryTier final : public Tier {
     });
   }
 
-  void find(std::vector<ChunkId> ids, TimePoint, OnPresent done) override {
+  void find(ChunkOrigin, std::vector<ChunkId> ids, TimePoint, OnPresent done) override {
     state_->locked([&] { ++state_->finds_; });
     later([this, ids = std::move(ids), done = std::move(done)] {
       std::vector<bool> present;
@@ -185,7 +185,7 @@ class MemoryTier final : public Tier {
     return handle;
   }
 
-  void erase(std::vector<ChunkId> ids, OnDone done) override {
+  void erase(ChunkOrigin, std::vector<ChunkId> ids, OnDone done) override {
     state_->locked([&] {
       for (const ChunkId& id : ids) state_->stored_.erase(id);
     });

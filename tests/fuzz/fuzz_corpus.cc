@@ -86,7 +86,7 @@ void write_control(const Folder& folder) {
     sender += frame_of(message);
   }
   for (const Message& message : std::initializer_list<Message>{
-           Heartbeat{1}, Fetch{h, offer.tokens, offer.keys, 1000}, some_accept(offer),
+           Heartbeat{1}, Fetch{h, offer.tokens, 7, offer.keys, 1000}, some_accept(offer),
            ack_of({0, 1}), Resend{h, {2}}, Commit{h}, Cancel{h, "stop"},
            Refuse{h, RefuseReason::kNoRoom, "full"}}) {
     receiver += frame_of(message);

@@ -1,7 +1,8 @@
 // The control plane of a node: one control connection per peer, dialled or accepted.
 //
 // Frames are protocol/codec.h's. Both sides say HELLO first; a side that cannot agree (version,
-// fingerprint, chunk size, opaque layout) answers REFUSE naming both values and closes. Where a
+// and, of two engines' nodes, fingerprint, chunk size, opaque layout) answers REFUSE naming both
+// values and closes. Where a
 // token is set, each side proves by AUTH that it has the same one; until then nothing that the peer
 // says has any effect on other connections. Then heartbeats run in both directions. Whoever speaks
 // first dials; of two simultaneous connections between the same two nodes the one dialled by the

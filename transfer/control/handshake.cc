@@ -50,6 +50,7 @@ std::optional<Refuse> disagreement(const Hello& ours, const Hello& theirs) {
                   has(ours) + " and " + has(theirs) +
                       ": both need the same, in BATON_TOKEN or BATON_TOKEN_FILE");
   }
+  if (ours.store || theirs.store) return std::nullopt;
   if (std::string text = ours.fingerprint.difference(theirs.fingerprint); !text.empty()) {
     return refuse(RefuseReason::kFingerprint, std::move(text));
   }

@@ -46,6 +46,8 @@ void fields(Io& io, M& m) {
   io.integer("version", m.version);
   io.text("node", m.node, kMaxText);
   io.integer("incarnation", m.incarnation.value);
+  io.boolean("store", m.store);
+  io.integer("chunk_bytes", m.chunk_bytes);
   fingerprint(io, m.fingerprint);
   io.integer("chunk_tokens", m.chunk_tokens);
   io.integer("opaque_block_bytes", m.opaque_block_bytes);
@@ -69,6 +71,7 @@ void fields(Io& io, M& m) {
   io.integer("tokens", m.tokens);
   io.integer("chunk_tokens", m.chunk_tokens);
   io.boolean("retained", m.retained);
+  io.integer("tenant", m.tenant);
   io.list("groups", m.groups, kMaxGroups, 15, [&](auto& group) {
     io.integer("kv_group", group.kv_group);
     io.integer("head_group", group.head_group);
@@ -136,8 +139,24 @@ template <typename Io, Is<Fetch> M>
 void fields(Io& io, M& m) {
   handoff(io, m.handoff);
   io.integer_within("tokens", m.tokens, 1, UINT32_MAX);
+  io.integer("tenant", m.tenant);
   key_list(io, m.keys);
   io.integer("budget_ms", m.budget_ms);
+}
+
+template <typename Io, Is<Lookup> M>
+void fields(Io& io, M& m) {
+  io.integer("question", m.question);
+  io.integer("kv_group", m.kv_group);
+  io.integer("head_group", m.head_group);
+  key_list(io, m.keys);
+  io.integer("budget_ms", m.budget_ms);
+}
+
+template <typename Io, Is<Found> M>
+void fields(Io& io, M& m) {
+  io.integer("question", m.question);
+  io.bits("held", m.held, kMaxChunks);
 }
 
 template <typename Io, Is<Heartbeat> M>

@@ -43,7 +43,7 @@ const char* refuse_reason_name(RefuseReason reason) {
 const char* message_name(const Message& message) {
   static constexpr const char* kNames[] = {
       "HELLO",  "QUEUED", "OFFER",  "ACCEPT",  "REFUSE", "SENT", "ACK",       "RESEND",
-      "COMMIT", "FAILED", "CANCEL", "DRAINED", "FETCH",  "MISS", "HEARTBEAT", "AUTH"};
+      "COMMIT", "FAILED", "CANCEL", "DRAINED", "FETCH",  "MISS", "HEARTBEAT", "AUTH", "LOOKUP", "FOUND"};
   static_assert(std::size(kNames) == std::variant_size_v<Message>);
   return kNames[message.index()];
 }
@@ -53,7 +53,8 @@ const HandoffAttempt* handoff_of(const Message& message) {
       [](const auto& m) -> const HandoffAttempt* {
         using M = std::decay_t<decltype(m)>;
         if constexpr (std::is_same_v<M, Hello> || std::is_same_v<M, Heartbeat> ||
-                      std::is_same_v<M, Auth>) {
+                      std::is_same_v<M, Auth> || std::is_same_v<M, Lookup> ||
+                      std::is_same_v<M, Found>) {
           return nullptr;
         } else {
           return &m.handoff;

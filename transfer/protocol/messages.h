@@ -14,11 +14,11 @@
 
 namespace baton::protocol {
 
-inline constexpr uint16_t kVersion = 1;
+inline constexpr uint16_t kVersion = 2;
 
 // Bounds that the codec enforces in both directions.
 inline constexpr uint32_t kMaxFrameBytes = 4u << 20;
-inline constexpr uint32_t kMaxChunks = 65'536;      // of one handoff
+inline constexpr uint32_t kMaxChunks = 65'536;      // of one handoff, of one LOOKUP
 inline constexpr uint32_t kMaxLayers = 1'024;       // of one KV group
 inline constexpr uint32_t kMaxGroups = 64;          // KV groups × head groups of one handoff
 inline constexpr uint32_t kMaxSegments = 8u << 20;  // of one handoff
@@ -32,6 +32,10 @@ struct Hello {
   uint16_t version = kVersion;
   std::string node;         // the sender's node address, "host:port"
   Incarnation incarnation;  // of the sender's life
+  // A node without an engine keeps chunks of any model; then what follows, up to the blocks, says
+  // nothing.
+  bool store = false;
+  uint64_t chunk_bytes = 0;  // of a whole chunk, all layers
   Fingerprint fingerprint;
   uint32_t chunk_tokens = 0;
   // Opaque blocks move only between equal blocks; zero where strides describe the layout.
@@ -69,6 +73,7 @@ struct Offer {
   uint32_t tokens = 0;  // covered by the offer; the last chunk may be a tail chunk
   uint32_t chunk_tokens = 0;
   bool retained = false;
+  TenantId tenant = 0;  // whose they are, where the receiver keeps them
   std::vector<GroupOffer> groups;
   std::vector<ChunkKey> keys;  // ceil(tokens / chunk_tokens)
   bool operator==(const Offer&) const = default;
@@ -168,6 +173,7 @@ struct Drained {
 struct Fetch {
   HandoffAttempt handoff;
   uint32_t tokens = 0;
+  TenantId tenant = 0;  // whose chunks they are
   std::vector<ChunkKey> keys;
   uint32_t budget_ms = 0;
   bool operator==(const Fetch&) const = default;
@@ -175,6 +181,22 @@ struct Fetch {
 struct Miss {
   HandoffAttempt handoff;
   bool operator==(const Miss&) const = default;
+};
+
+// Asks which of these chunks the other node's own tiers have, without asking further nodes; answered
+// by FOUND, within the budget where nothing else is known by then.
+struct Lookup {
+  uint64_t question = 0;  // numbers the asker's questions on this connection
+  uint16_t kv_group = 0;
+  uint16_t head_group = 0;
+  std::vector<ChunkKey> keys;
+  uint32_t budget_ms = 0;
+  bool operator==(const Lookup&) const = default;
+};
+struct Found {
+  uint64_t question = 0;
+  std::vector<bool> held;  // one a key that was asked for
+  bool operator==(const Found&) const = default;
 };
 
 struct Heartbeat {
@@ -190,11 +212,11 @@ struct Auth {
 };
 
 using Message = std::variant<Hello, Queued, Offer, Accept, Refuse, Sent, Ack, Resend, Commit,
-                             Failed, Cancel, Drained, Fetch, Miss, Heartbeat, Auth>;
+                             Failed, Cancel, Drained, Fetch, Miss, Heartbeat, Auth, Lookup, Found>;
 
 // "OFFER", "ACK", …: as DESIGN and the logs write them.
 const char* message_name(const Message& message);
-// The handoff a message belongs to; nullptr for HELLO, HEARTBEAT and AUTH.
+// The handoff a message belongs to; nullptr for HELLO, HEARTBEAT, AUTH, LOOKUP and FOUND.
 const HandoffAttempt* handoff_of(const Message& message);
 
 }  // namespace baton::protocol

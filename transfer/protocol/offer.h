@@ -20,6 +20,7 @@ struct Expectation {
   Flow flow = Flow::kPush;
   uint32_t tokens = 0;
   uint32_t chunk_tokens = 0;
+  TenantId tenant = 0;             // whose prompt it is
   std::vector<ChunkKey> keys;      // from the decoder's own tokens
   std::vector<GroupOffer> groups;  // what this engine can take: kv_group, head_group, layers,
                                    // token_bytes must be equal; order is the writer's

@@ -50,8 +50,8 @@ void ReceiverHandoff::begin(TimePoint now, Expectation expectation, Effects& eff
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
         std::max(expectation_->deadline - now, Duration::zero()));
     const auto budget = std::min<int64_t>(left.count(), UINT32_MAX);
-    effects.messages.emplace_back(
-        Fetch{handoff_, expectation_->tokens, expectation_->keys, static_cast<uint32_t>(budget)});
+    effects.messages.emplace_back(Fetch{handoff_, expectation_->tokens, expectation_->tenant,
+                                        expectation_->keys, static_cast<uint32_t>(budget)});
   }
 }
 

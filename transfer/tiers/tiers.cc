@@ -110,7 +110,8 @@ std::vector<Tiers::Held> Tiers::run_of(Search& search) {
   return run;
 }
 
-void Tiers::locate(std::vector<ChunkId> ids, TimePoint deadline, OnLocated done) {
+void Tiers::locate(ChunkOrigin origin, std::vector<ChunkId> ids, TimePoint deadline,
+                   OnLocated done) {
   auto search = std::make_shared<Search>();
   std::vector<std::vector<ChunkId>> questions(below_.size());
   for (const ChunkId& id : ids) {
@@ -136,7 +137,7 @@ void Tiers::locate(std::vector<ChunkId> ids, TimePoint deadline, OnLocated done)
   for (size_t i = 0; i < below_.size(); ++i) {
     if (questions[i].empty()) continue;
     const std::vector<ChunkId> asked = questions[i];
-    below_[i]->find(std::move(questions[i]), deadline,
+    below_[i]->find(origin, std::move(questions[i]), deadline,
                     [this, search, asked, tier = below_[i]](const std::vector<bool>& present) {
                       for (size_t c = 0; c < asked.size(); ++c)
                         search->said[tier].emplace(asked[c], present[c]);

@@ -45,7 +45,7 @@ class Tiers {
   using OnLocated = std::function<void(std::vector<Held>)>;
   // The longest leading run of `ids` that can be had. Runs `done` inside the call where memory
   // knows, or once the tiers that must ask have, at the latest when `deadline` has passed.
-  void locate(std::vector<ChunkId> ids, TimePoint deadline, OnLocated done);
+  void locate(ChunkOrigin origin, std::vector<ChunkId> ids, TimePoint deadline, OnLocated done);
   // The tiers below that have it, or may.
   std::vector<Tier*> holders(const ChunkId& id) const;
 

@@ -57,7 +57,7 @@ TEST_F(ControlPlaneTest, BothSidesMeetAndSpeak) {
 TEST_F(ControlPlaneTest, LargeAndManyMessagesArriveInOrder) {
   TestNode a(io_, 1), b(io_, 2);
   const auto peer = join(a, b);
-  protocol::Fetch large{{HandoffId{{9}}, 1}, 60'000 * 64, {}, 1000};
+  protocol::Fetch large{{HandoffId{{9}}, 1}, 60'000 * 64, 0, {}, 1000};
   large.keys.resize(60'000);  // 1.9 MB
   for (uint32_t i = 1; i <= 500; ++i) {
     peer->send(numbered(i));
@@ -203,7 +203,7 @@ TEST_F(ControlPlaneTest, APeerThatTakesNothingIsClosedAtTheBound) {
   raw.send(hello);
   raw.send(protocol::Heartbeat{1});
   ASSERT_TRUE(until([&] { return connected->has_value() && (*connected)->ok(); }));
-  protocol::Fetch large{{HandoffId{{9}}, 1}, 60'000 * 64, {}, 1000};
+  protocol::Fetch large{{HandoffId{{9}}, 1}, 60'000 * 64, 0, {}, 1000};
   large.keys.resize(60'000);
   for (int i = 0; i < 20 && a.peer()->up(); ++i) a.peer()->send(large);
   EXPECT_FALSE(a.peer()->up());

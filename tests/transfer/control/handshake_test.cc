@@ -58,7 +58,7 @@ TEST_P(DisagreementOf, NamesBothValues) {
 INSTANTIATE_TEST_SUITE_P(
     Hello, DisagreementOf,
     ::testing::Values(Case{"version", [](Hello& h) { h.version = 9; }, RefuseReason::kVersion,
-                           "1 here", "9 there"},
+                           "2 here", "9 there"},
                       Case{"model", [](Hello& h) { h.fingerprint.model = "model@2"; },
                            RefuseReason::kFingerprint, "model@1", "model@2"},
                       Case{"dtype", [](Hello& h) { h.fingerprint.dtype = "bfloat16"; },
@@ -93,6 +93,19 @@ TEST(Disagreement, OpaqueBlocksMustBeEqual) {
   ASSERT_TRUE(refuse);
   EXPECT_EQ(refuse->reason, RefuseReason::kLayout);
   EXPECT_THAT(refuse->text, AllOf(HasSubstr("16 tokens here"), HasSubstr("32 tokens there")));
+}
+
+TEST(Disagreement, AStoreKeepsAnyModelsChunks) {
+  Hello store = hello("s:1", 1);
+  store.store = true;
+  Hello engine = hello("b:2", 2);
+  engine.fingerprint.model = "model@2";
+  engine.chunk_tokens = 64;
+  engine.opaque_block_bytes = 4096;
+  EXPECT_FALSE(disagreement(store, engine));
+  EXPECT_FALSE(disagreement(engine, store));
+  engine.version = 9;
+  EXPECT_TRUE(disagreement(store, engine));
 }
 
 TEST(Disagreement, OneNodeDialsItself) {

@@ -55,7 +55,7 @@ TEST_F(TlsTest, TwoNodesOfOneAuthorityMeetAndSpeak) {
       // Channels have their key, token or not.
       EXPECT_EQ(from.peer()->session_key(), to.peer()->session_key());
       EXPECT_NE(from.peer()->session_key(), Digest{});
-      protocol::Fetch large{{HandoffId{{9}}, 1}, 60'000 * 64, {}, 1000};
+      protocol::Fetch large{{HandoffId{{9}}, 1}, 60'000 * 64, 0, {}, 1000};
       large.keys.resize(60'000);  // 1.9 MB
       from.peer()->send(large);
       from.peer()->send(numbered(1));

@@ -107,7 +107,7 @@ TEST(Codec, BoundsHoldInBothDirections) {
   offer.keys.pop_back();
   Accept accept = some_accept(some_offer(32, 2));
   accept.held_chunks.resize(kMaxChunks + 1);
-  Fetch fetch{h, 5, some_keys(6), 0};
+  Fetch fetch{h, 5, 0, some_keys(6), 0};
   Hello hello;
   hello.local_socket = std::string(108, 's');
   Hello hello_model;
@@ -137,7 +137,7 @@ TEST(Codec, BoundsHoldInBothDirections) {
       {Failed{h, Code{12}, ""}, "code: 12, expected 1 to 11"},
       {Cancel{h, std::string(1025, 'x')}, "text: 1025, expected 0 to 1024"},
       {fetch, "keys: 6 for 5 tokens"},
-      {Fetch{h, 0, {}, 0}, "keys: 0 for 0 tokens"},
+      {Fetch{h, 0, 0, {}, 0}, "keys: 0 for 0 tokens"},
   };
   for (const auto& row : rows) {
     const auto frame = encode(row.message);
@@ -207,6 +207,10 @@ TEST(Messages, NamesAndHandoffs) {
   EXPECT_EQ(handoff_of(Heartbeat{}), nullptr);
   EXPECT_STREQ(message_name(Auth{}), "AUTH");
   EXPECT_EQ(handoff_of(Auth{}), nullptr);
+  EXPECT_STREQ(message_name(Lookup{}), "LOOKUP");
+  EXPECT_EQ(handoff_of(Lookup{}), nullptr);
+  EXPECT_STREQ(message_name(Found{}), "FOUND");
+  EXPECT_EQ(handoff_of(Found{}), nullptr);
   for (const Message& message : one_of_each(some_offer(32, 2))) {
     ASSERT_NE(handoff_of(message), nullptr);
     EXPECT_EQ(*handoff_of(message), some_handoff());

@@ -102,7 +102,7 @@ inline std::vector<Message> one_of_each(const Offer& offer) {
           Failed{h, Code::kInternal, "broken"},
           Cancel{h, "stop"},
           Drained{h},
-          Fetch{h, offer.tokens, offer.keys, 1000},
+          Fetch{h, offer.tokens, 7, offer.keys, 1000},
           Miss{h}};
 }
 

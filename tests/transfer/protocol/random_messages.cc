@@ -57,6 +57,8 @@ Hello random_hello(Source& s) {
   m.fingerprint.rope = s.text(kMaxText);
   m.fingerprint.opaque_layout = s.text(kMaxText);
   s.fill(m.chunk_tokens);
+  s.fill(m.store);
+  s.fill(m.chunk_bytes);
   s.fill(m.opaque_block_bytes);
   s.fill(m.opaque_block_tokens);
   m.local_socket = s.text(107);
@@ -74,6 +76,7 @@ Offer random_offer(Source& s) {
   m.chunk_tokens = static_cast<uint32_t>(8 * (1 + s.below(64)));
   m.tokens = static_cast<uint32_t>(1 + s.below(20 * m.chunk_tokens));
   s.fill(m.retained);
+  s.fill(m.tenant);
   const uint64_t groups = 1 + s.below(4);
   for (uint64_t i = 0; i < groups; ++i) {
     GroupOffer group{.kv_group = static_cast<uint16_t>(i)};
@@ -104,6 +107,7 @@ Resend random_resend(Source& s) {
 
 Fetch random_fetch(Source& s) {
   Fetch m{.handoff = s.handoff(), .tokens = static_cast<uint32_t>(30 + s.below(1000))};
+  s.fill(m.tenant);
   m.keys = s.keys(1 + s.below(30));
   s.fill(m.budget_ms);
   return m;
@@ -152,11 +156,20 @@ Message random_message(size_t type, std::mt19937_64& random) {
       return Miss{s.handoff()};
     case 14:
       return Heartbeat{s.any()};
-    default: {
+    case 15: {
       Auth m;
       for (uint8_t& byte : m.proof) s.fill(byte);
       return m;
     }
+    case 16: {
+      Lookup m{.question = s.any(), .keys = s.keys(s.below(30))};
+      s.fill(m.kv_group);
+      s.fill(m.head_group);
+      s.fill(m.budget_ms);
+      return m;
+    }
+    default:
+      return Found{s.any(), s.bits(s.below(70))};
   }
 }
 

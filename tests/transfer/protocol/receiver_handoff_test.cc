@@ -126,7 +126,7 @@ TEST(ReceiverHandoff, FetchAsksAndTakesALeadingRun) {
   r.now += milliseconds(500);
   Effects e = r.begin();
   ASSERT_THAT(names(e), ElementsAre("FETCH"));
-  EXPECT_EQ(*find<Fetch>(e), (Fetch{some_handoff(), 40, r.offer.keys, 29'500}));
+  EXPECT_EQ(*find<Fetch>(e), (Fetch{some_handoff(), 40, 0, r.offer.keys, 29'500}));
   e = r.receive(some_offer(16, 2));
   EXPECT_TRUE(e.offered);
   EXPECT_EQ(r.machine.segments().segments(), 2u);
