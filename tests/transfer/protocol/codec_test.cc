@@ -86,7 +86,7 @@ TEST(Codec, HeaderErrorsNameBothValues) {
     const char* got;
     const char* want;
   } rows[] = {{0, 'X', "88", "66"},           {1, 2, "version is 2", "expected 1"},
-              {2, 0, "type is 0", "1 to 16"}, {2, 17, "type is 17", "1 to 16"},
+              {2, 0, "type is 0", "1 to 18"}, {2, 19, "type is 19", "1 to 18"},
               {3, 1, "flags is 1", "0"},      {6, 0x40, "4194312", "4194296"}};
   for (const auto& row : rows) {
     Bytes bad = good;
@@ -164,7 +164,7 @@ TEST(Codec, BoundsHoldInBothDirections) {
   EXPECT_THAT(spoil(Ack{h, 0, {1}}, 22, {2}), HasSubstr("first_word: 131072"));
   EXPECT_THAT(spoil(Resend{h, {0}}, 26, {0x80}), HasSubstr("segment: 8388608"));
   EXPECT_THAT(spoil(some_offer(32, 2), 20, {33}), HasSubstr("2 keys for 3 chunks"));
-  EXPECT_THAT(spoil(some_offer(32, 2), 39, {9}), HasSubstr("order: 9, expected 1 to 3"));
+  EXPECT_THAT(spoil(some_offer(32, 2), 47, {9}), HasSubstr("order: 9, expected 1 to 3"));
   EXPECT_THAT(spoil(some_accept(some_offer(32, 2)), 28, {4}), HasSubstr("padding"));
 }
 
