@@ -25,6 +25,8 @@ class LruOrder {
     places_.emplace(key, order_.insert(order_.end(), key));
   }
 
+  bool contains(const Key& key) const { return places_.contains(key); }
+
   // False where absent.
   bool remove(const Key& key) {
     const auto found = places_.find(key);

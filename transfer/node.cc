@@ -23,8 +23,12 @@ constexpr Duration kTiersClose = std::chrono::seconds(2);
 
 std::string milliseconds(Duration d) { return number(static_cast<uint64_t>(to_ms(d))) + " ms"; }
 
-Status check(const NodeConfig& config) {
-  const auto bad = [](const std::string& text) { return Status(Code::kInvalidArgument, text); };
+Status bad(const std::string& text) { return Status(Code::kInvalidArgument, text); }
+
+// The smallest memory that channels can work with: a store lends none.
+constexpr size_t kNoTransit = 64u << 10;
+
+Status check_engine(const NodeConfig& config) {
   const KvMemory& kv = config.kv;
   BATON_RETURN_IF_ERROR(validate(kv.layout));
   if (kv.layer_base.empty() || kv.layer_base.size() > protocol::kMaxLayers)
@@ -34,9 +38,6 @@ Status check(const NodeConfig& config) {
   if (config.chunk_tokens == 0 || config.chunk_tokens % kv.layout.block_tokens != 0)
     return bad("chunk_tokens is " + number(config.chunk_tokens) +
                ": expected a multiple of block_tokens, which is " + number(kv.layout.block_tokens));
-  if (config.spin < Duration::zero() || config.spin > kMostSpin)
-    return bad("spin is " + std::to_string(to_ms(config.spin)) + " ms: expected 0 to " +
-               std::to_string(to_ms(kMostSpin)));
   const uint64_t segment = segment_bytes(kv.layout, config.chunk_tokens);
   if (segment > protocol::kMaxSegmentBytes)
     return bad("a segment of " + number(config.chunk_tokens) + " tokens has " + number(segment) +
@@ -44,6 +45,34 @@ Status check(const NodeConfig& config) {
   if (config.window_bytes < segment)
     return bad("window_bytes is " + number(config.window_bytes) +
                ": expected at least one segment, " + number(segment));
+  if (config.transit_bytes < segment)
+    return bad("transit_bytes is " + number(config.transit_bytes) +
+               ": expected at least one segment, " + number(segment));
+  const uint64_t chunk = segment * kv.layer_base.size();
+  if (config.retained_bytes != 0 && config.retained_bytes < chunk)
+    return bad("retained_bytes is " + number(config.retained_bytes) +
+               ": expected 0 or at least one chunk, " + number(chunk));
+  if (config.mode == SendMode::kRetained && config.retained_bytes == 0)
+    return bad("retained_bytes is 0: retained mode needs room for at least one chunk, " +
+               number(chunk));
+  return ok_status();
+}
+
+Status check_store(const NodeConfig& config) {
+  if (config.retained_bytes == 0 || config.chunk_bytes > config.retained_bytes)
+    return bad("retained_bytes is " + number(config.retained_bytes) +
+               ": a store needs room for at least one chunk" +
+               (config.chunk_bytes == 0 ? "" : ", " + number(config.chunk_bytes)));
+  if (config.tiers.store)
+    return bad("tiers.store is " + config.tiers.store->to_string() + ": a store has none");
+  return ok_status();
+}
+
+Status check(const NodeConfig& config) {
+  BATON_RETURN_IF_ERROR(config.store ? check_store(config) : check_engine(config));
+  if (config.spin < Duration::zero() || config.spin > kMostSpin)
+    return bad("spin is " + std::to_string(to_ms(config.spin)) + " ms: expected 0 to " +
+               std::to_string(to_ms(kMostSpin)));
   const protocol::SenderConfig& sender = config.sender;
   const protocol::ReceiverConfig& receiver = config.receiver;
   if (sender.accept_deadline <= receiver.record_ttl + receiver.accept_deadline)
@@ -51,9 +80,6 @@ Status check(const NodeConfig& config) {
                ": expected more than receiver.record_ttl and accept_deadline together, " +
                milliseconds(receiver.record_ttl + receiver.accept_deadline) +
                ", or no peer could refuse for its engine in time");
-  if (config.transit_bytes < segment)
-    return bad("transit_bytes is " + number(config.transit_bytes) +
-               ": expected at least one segment, " + number(segment));
   // Whoever is let in can ask for KV.
   const bool asks = config.token.present();
   BATON_RETURN_IF_ERROR(
@@ -69,13 +95,6 @@ Status check(const NodeConfig& config) {
   if (!(config.tiers.store_share > 0 && config.tiers.store_share <= 1))
     return bad("tiers.store_share is " + std::to_string(config.tiers.store_share) +
                ": expected more than 0, and 1 at most");
-  const uint64_t chunk = segment * kv.layer_base.size();
-  if (config.retained_bytes != 0 && config.retained_bytes < chunk)
-    return bad("retained_bytes is " + number(config.retained_bytes) +
-               ": expected 0 or at least one chunk, " + number(chunk));
-  if (config.mode == SendMode::kRetained && config.retained_bytes == 0)
-    return bad("retained_bytes is 0: retained mode needs room for at least one chunk, " +
-               number(chunk));
   return ok_status();
 }
 
@@ -110,17 +129,22 @@ Result<std::unique_ptr<Node::Impl>> Node::Impl::create(NodeConfig config) {
 
 Status Node::Impl::reserve_memory() {
   const NodeConfig& config = core_.config;
-  const uint64_t segment = segment_bytes(config.kv.layout, config.chunk_tokens);
-  BATON_ASSIGN_OR_RETURN(auto transit, Arena::create({.name = "baton-transit",
-                                                      .bytes = config.transit_bytes,
-                                                      .huge_pages = config.huge_pages}));
+  const uint64_t segment =
+      config.store ? kNoTransit : segment_bytes(config.kv.layout, config.chunk_tokens);
+  BATON_ASSIGN_OR_RETURN(auto transit,
+                         Arena::create({.name = "baton-transit",
+                                        .bytes = config.store ? kNoTransit : config.transit_bytes,
+                                        .huge_pages = !config.store && config.huge_pages}));
   BATON_ASSIGN_OR_RETURN(core_.transit, SlotPool::create(std::move(transit), segment));
   if (config.retained_bytes != 0) {
     BATON_ASSIGN_OR_RETURN(auto retained, Arena::create({.name = "baton-retained",
                                                          .bytes = config.retained_bytes,
                                                          .huge_pages = config.huge_pages}));
-    BATON_ASSIGN_OR_RETURN(core_.retained, SlotPool::create(std::move(retained),
-                                                            segment * config.kv.layer_base.size()));
+    // A store that was not told is one slot until its first peer says how large its chunks are.
+    const uint64_t asked = config.chunk_bytes == 0 ? retained->bytes() : config.chunk_bytes;
+    const uint64_t chunk = config.store ? asked : segment * config.kv.layer_base.size();
+    core_.slots_are_cut = !config.store || config.chunk_bytes != 0;
+    BATON_ASSIGN_OR_RETURN(core_.retained, SlotPool::create(std::move(retained), chunk));
   }
   core_.tier = std::make_unique<HostTier>(HostTier::Config{.max_bytes = config.retained_bytes},
                                           core_.metrics);
@@ -129,13 +153,19 @@ Status Node::Impl::reserve_memory() {
       *core_.tier, Tiers::Config{.store_bytes = static_cast<uint64_t>(share)}, core_.metrics);
   if (config.seams.tiers)
     for (auto& tier : config.seams.tiers(core_.io)) core_.tiers->add(std::move(tier));
+  const auto add = [this](const HostPort& peer, bool writes) {
+    core_.tiers->add(std::make_unique<NodeTier>(core_.io, *this,
+                                                NodeTier::Config{.peer = peer, .writes = writes}));
+  };
+  if (config.tiers.store) add(*config.tiers.store, true);
+  for (const HostPort& peer : config.tiers.peers) add(peer, false);
   return ok_status();
 }
 
 Result<std::unique_ptr<Copier>> Node::Impl::make_copier() {
   const NodeConfig& config = core_.config;
   const KvMemory& kv = config.kv;
-  if (!kv.cuda_device) return make_host_copier(core_.io);
+  if (config.store || !kv.cuda_device) return make_host_copier(core_.io);
   if (config.seams.device_copier) return config.seams.device_copier(core_.io);
   BATON_RETURN_IF_ERROR(cuda::check_memory(kv));
   cuda::CudaCopierConfig copier{
@@ -209,6 +239,7 @@ Status Node::Impl::start() {
   const NodeConfig& config = core_.config;
   BATON_RETURN_IF_ERROR(reserve_memory());
   BATON_ASSIGN_OR_RETURN(core_.copier, make_copier());
+  core_.slot_copier = make_host_copier(core_.io);
   if (config.seams.copier) core_.copier = config.seams.copier(std::move(core_.copier));
   const Incarnation self = Incarnation::random();
   if (config.token.present() || config.control.tls.any())
@@ -216,12 +247,15 @@ Status Node::Impl::start() {
   BATON_RETURN_IF_ERROR(open_endpoints({self, random_u64(), sessions_}));
   protocol::Hello hello;
   hello.incarnation = self;
-  hello.fingerprint = config.fingerprint;
-  hello.chunk_tokens = config.chunk_tokens;
-  hello.chunk_bytes =
-      segment_bytes(config.kv.layout, config.chunk_tokens) * config.kv.layer_base.size();
-  hello.opaque_block_bytes = config.kv.layout.opaque_block_bytes;
-  if (hello.opaque_block_bytes != 0) hello.opaque_block_tokens = config.kv.layout.block_tokens;
+  hello.store = config.store;
+  if (!config.store) {
+    hello.fingerprint = config.fingerprint;
+    hello.chunk_tokens = config.chunk_tokens;
+    hello.chunk_bytes =
+        segment_bytes(config.kv.layout, config.chunk_tokens) * config.kv.layer_base.size();
+    hello.opaque_block_bytes = config.kv.layout.opaque_block_bytes;
+    if (hello.opaque_block_bytes != 0) hello.opaque_block_tokens = config.kv.layout.block_tokens;
+  }
   channels_->describe(hello);
   control::ControlConfig control = config.control;
   control.listen = config.listen;
@@ -262,7 +296,9 @@ Status Node::Impl::start() {
 // While handoffs are live the next event is mostly near, and to sleep and be woken costs both sides
 // more than to look for it for a while.
 void Node::Impl::run() {
-  const auto live = [this] { return !sendings_.empty() || !receivings_.empty(); };
+  const auto live = [this] {
+    return !sendings_.empty() || !receivings_.empty() || !keepings_.empty();
+  };
   while (core_.io.run_one() != 0) {
     TimePoint worked_at = now();
     while (live() && now() - worked_at < core_.config.spin) {
@@ -298,11 +334,17 @@ void Node::Impl::begin_stop() {
   std::vector<std::shared_ptr<Receiving>> receivings;
   for (const auto& [handoff, receiving] : receivings_) receivings.push_back(receiving);
   for (const auto& receiving : receivings) receiving->shutdown(why);
+  std::vector<std::shared_ptr<Keeping>> keepings;
+  for (const auto& [handoff, keeping] : keepings_) keepings.push_back(keeping);
+  for (const auto& keeping : keepings) keeping->shutdown(why);
+  for (const auto& question : std::exchange(questions_, {})) question.second.done(why);
   finish_stop_if_idle();
 }
 
 void Node::Impl::finish_stop_if_idle() {
-  if (!sendings_.empty() || !holdings_.empty() || !receivings_.empty() || !on_idle_) return;
+  if (!sendings_.empty() || !holdings_.empty() || !receivings_.empty() || !keepings_.empty() ||
+      !on_idle_)
+    return;
   core_.tiers->close(now() + kTiersClose, std::exchange(on_idle_, nullptr));
 }
 

@@ -54,6 +54,13 @@ enum class SendMode : uint8_t {
 
 // The tiers below the host's: what a load may take, and how far they may be behind.
 struct TiersConfig {
+  // A node without an engine on this host or near (`baton store`), which is given every chunk that
+  // becomes whole here, and asked for what is not.
+  std::optional<HostPort> store;
+  // Other nodes that are asked.
+  std::vector<HostPort> peers;
+  // Of a chunk that a peer offers to a store, until it has come.
+  Duration keep_deadline = std::chrono::seconds(30);
   // From when the engine has given its blocks; what is not loaded by then is computed.
   Duration load_deadline = std::chrono::seconds(5);
   // Of asking tiers that must ask (S3) what they have; at most half of
@@ -81,6 +88,10 @@ struct NodeConfig {
   Fingerprint fingerprint;
   uint32_t chunk_tokens = 256;  // a multiple of the layout's block_tokens
   KvMemory kv;
+  // Without an engine: keeps in its tiers whatever its peers offer, of any model. `fingerprint`,
+  // `chunk_tokens`, `kv` and `mode` say nothing then, and there are no sessions.
+  bool store = false;
+  uint64_t chunk_bytes = 0;  // of a store's slots; 0: as large as the first peer's chunks
   SendMode mode = SendMode::kRetained;
   size_t retained_bytes = 256u << 20;  // arena of the host tier; 0: transient only
   size_t transit_bytes = 32u << 20;    // arena of transient sends

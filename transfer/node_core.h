@@ -32,7 +32,9 @@ struct NodeCore {
   HandoffRegistry registry;             // thread-safe
   boost::asio::io_context io{1};
   std::unique_ptr<Copier> copier;
-  std::shared_ptr<SlotPool> retained;  // null: nothing is retained
+  std::unique_ptr<Copier> slot_copier;  // between host memory and slots
+  std::shared_ptr<SlotPool> retained;   // null: nothing is retained
+  bool slots_are_cut = true;            // false: a store that waits for its first peer
   std::shared_ptr<SlotPool> transit;
   std::unique_ptr<HostTier> tier;
   std::unique_ptr<Tiers> tiers;  // the host tier and those below it

@@ -12,15 +12,19 @@
 #include <thread>
 #include <unordered_map>
 
+#include "transfer/keeping.h"
 #include "transfer/node_core.h"
 #include "transfer/node_http.h"
+#include "transfer/node_tier.h"
 #include "transfer/peer_link.h"
 #include "transfer/receiving.h"
 #include "transfer/sending.h"
 
 namespace baton {
 
-class Node::Impl final : public control::PeerEvents, public SegmentOwner {
+class Node::Impl final : public control::PeerEvents,
+                         public SegmentOwner,
+                         public NodeTier::Neighbours {
  public:
   static Result<std::unique_ptr<Impl>> create(NodeConfig config);
   ~Impl() override;
@@ -72,7 +76,11 @@ class Node::Impl final : public control::PeerEvents, public SegmentOwner {
   void begin_stop();
   void connect(const HostPort& peer, std::function<void(Result<std::shared_ptr<PeerLink>>)> done);
   std::shared_ptr<PeerLink> link_of(control::Peer& peer);
-  std::shared_ptr<Receiving> receiving_of(const PeerLink& link, const HandoffAttempt& handoff);
+  // Whoever receives that handoff here; null: nobody.
+  std::shared_ptr<Receiver> receiver(const HandoffAttempt& handoff) const;
+  // The same, where it is from that peer.
+  std::shared_ptr<Receiver> receiver_from(const PeerLink& link,
+                                          const HandoffAttempt& handoff) const;
   void on_sender_message(const std::shared_ptr<PeerLink>& link, const protocol::Message& message,
                          const HandoffAttempt& handoff);
   void on_new_receiving(const std::shared_ptr<PeerLink>& link, const protocol::Message& message,
@@ -84,14 +92,31 @@ class Node::Impl final : public control::PeerEvents, public SegmentOwner {
   void offer_own(const std::shared_ptr<Receiving>& receiving, const std::vector<ChunkKey>& keys);
   // Reads what the tiers below the host's have of the leading chunks that a peer asks for into the
   // host tier, as far as there is room; then `then`.
-  void bring_up(const protocol::Fetch& fetch, TimePoint deadline, std::function<void()> then);
+  void bring_up(const PeerLink& link, const protocol::Fetch& fetch, TimePoint deadline,
+                std::function<void()> then);
   TimePoint find_deadline() const;
   std::vector<ChunkId> ids_of(const std::vector<ChunkKey>& keys) const;
   // The longest leading run of these that the host tier has.
   std::vector<HostTier::Pin> held(const std::vector<ChunkKey>& keys);
   std::vector<std::shared_ptr<Sending>> sendings_of(const PeerLink& link) const;
-  std::vector<std::shared_ptr<Receiving>> receivings_of(const PeerLink& link) const;
+  std::vector<std::shared_ptr<Receiver>> receivers_of(const PeerLink& link) const;
   std::shared_ptr<Receiving> make_receiving(const HandoffAttempt& handoff);
+  std::shared_ptr<Keeping> make_keeping(const HandoffAttempt& handoff);
+  void cut_slots(const protocol::Hello& peer);
+
+  // --- other nodes as tiers
+  void look_up(const HostPort& peer, TenantId tenant, std::vector<ChunkId> ids, TimePoint deadline,
+               OnFound done) override;
+  Result<std::shared_ptr<Keeping>> fetch_chunk(const HostPort& peer,
+                                               Keeping::Wanted wanted) override;
+  void send_chunk(const HostPort& peer, Chunk chunk, TimePoint deadline,
+                  Tier::OnDone done) override;
+  void on_lookup(const std::shared_ptr<PeerLink>& link, const protocol::Lookup& lookup);
+  // Of what model chunks are that this peer speaks of.
+  FingerprintDigest origin_of(const PeerLink& link) const;
+  void answered(uint64_t question, Result<std::vector<bool>> found);
+  void leave_unanswered(const PeerLink& link, const Status& why);
+
   Sending::OnGone sending_gone();
   void finish_stop_if_idle();
   nlohmann::json describe() const;
@@ -106,6 +131,15 @@ class Node::Impl final : public control::PeerEvents, public SegmentOwner {
   std::unordered_map<HandoffAttempt, std::shared_ptr<Sending>> sendings_;
   std::unordered_map<HandoffAttempt, std::shared_ptr<Sending>> holdings_;  // two-step flow
   std::unordered_map<HandoffAttempt, std::shared_ptr<Receiving>> receivings_;
+  std::unordered_map<HandoffAttempt, std::shared_ptr<Keeping>> keepings_;
+  // LOOKUPs that wait for their FOUND.
+  struct Question {
+    const PeerLink* peer = nullptr;
+    OnFound done;
+    std::shared_ptr<boost::asio::steady_timer> timer;
+  };
+  std::unordered_map<uint64_t, Question> questions_;
+  uint64_t asked_ = 0;
   uint32_t records_ = 0;  // receivings that nobody has claimed
   bool stopping_ = false;
   std::function<void()> on_idle_;  // stopping: called when the last handoff is gone

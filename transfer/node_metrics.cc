@@ -35,6 +35,8 @@ const char* copy_name(NodeMetrics::Copy why) {
       return "tier_load";
     case NodeMetrics::Copy::kRetainReceived:
       return "retain_received";
+    case NodeMetrics::Copy::kKept:
+      return "kept";
     case NodeMetrics::Copy::kBounced:
       return "bounced";
   }
@@ -61,7 +63,7 @@ NodeMetrics::NodeMetrics(Metrics& registry)
     seconds(stage);
   for (const Copy why :
        {Copy::kGather, Copy::kScatter, Copy::kSentFromBlocks, Copy::kReceivedIntoBlocks,
-        Copy::kTierLoad, Copy::kRetainReceived, Copy::kBounced})
+        Copy::kTierLoad, Copy::kRetainReceived, Copy::kKept, Copy::kBounced})
     copied(why, 0);
   for (const char* where : {"handoff", "host", "retain"}) checksum_failures(where);
   for (const char* why : {"size", "duplicate", "unwanted", "unknown_handoff"}) dropped(why);

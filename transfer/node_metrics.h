@@ -28,6 +28,7 @@ class NodeMetrics {
     kReceivedIntoBlocks,
     kTierLoad,
     kRetainReceived,
+    kKept,    // received into a slot, of a node without an engine or for whoever reads it here
     kBounced  // through pinned memory: the payload lies in memory that a GPU cannot copy from
   };
   void copied(Copy why, uint64_t bytes);

@@ -7,11 +7,6 @@ namespace {
 
 using protocol::RefuseReason;
 
-// What comes later for an attempt that has ended is told how.
-RefuseReason reason_of(protocol::End end) {
-  return end == protocol::End::kCancelled ? RefuseReason::kCancelled : RefuseReason::kExpired;
-}
-
 }  // namespace
 
 void Node::Impl::connect(const HostPort& peer,
@@ -38,7 +33,25 @@ void Node::Impl::on_up(const std::shared_ptr<control::Peer>& peer) {
   links_[peer.get()] = link;
   if (sessions_) sessions_->begin(peer->hello().incarnation, peer->session_key());
   log::info("peer up node={}", link->node());
+  if (core_.config.store) cut_slots(peer->hello());
   link->open(*channels_);
+}
+
+// The slots of a store that was not told how large chunks are fit its first peer's.
+void Node::Impl::cut_slots(const protocol::Hello& peer) {
+  if (peer.store || peer.chunk_bytes == 0) return;
+  if (!core_.slots_are_cut) {
+    const Status cut = core_.retained->recut(peer.chunk_bytes);
+    if (!cut.ok()) return log::warn("chunks of node {} are not kept: {}", peer.node, cut.message());
+    core_.slots_are_cut = true;
+    return log::info("store ready chunk_bytes={} slots={}", peer.chunk_bytes,
+                     core_.retained->counts().total);
+  }
+  if (peer.chunk_bytes > core_.retained->slot_bytes())
+    log::warn(
+        "chunks of node {} have {} bytes and are not kept: slots of this store have {} "
+        "(chunk_bytes)",
+        peer.node, peer.chunk_bytes, core_.retained->slot_bytes());
 }
 
 void Node::Impl::on_stalled(control::Peer& peer) {
@@ -47,7 +60,8 @@ void Node::Impl::on_stalled(control::Peer& peer) {
   const Status why(Code::kUnavailable, "node " + link->node() + " has missed its heartbeats");
   // The connection stands: a peer that was only stopped hears, when it goes on, that this is over.
   for (const auto& sending : sendings_of(*link)) sending->abort(protocol::End::kFailed, why);
-  for (const auto& receiving : receivings_of(*link)) receiving->fail(why);
+  for (const auto& receiver : receivers_of(*link)) receiver->fail(why);
+  leave_unanswered(*link, why);
 }
 
 void Node::Impl::on_resumed(control::Peer& peer) {
@@ -63,7 +77,8 @@ void Node::Impl::on_down(control::Peer& peer, const Status& why) {
   const Status lost(Code::kUnavailable,
                     "the connection to node " + link->node() + " ended: " + why.message());
   for (const auto& sending : sendings_of(*link)) sending->peer_lost(lost);
-  for (const auto& receiving : receivings_of(*link)) receiving->peer_lost(lost);
+  for (const auto& receiver : receivers_of(*link)) receiver->peer_lost(lost);
+  leave_unanswered(*link, lost);
   link->down(why);
 }
 
@@ -74,10 +89,12 @@ std::vector<std::shared_ptr<Sending>> Node::Impl::sendings_of(const PeerLink& li
   return out;
 }
 
-std::vector<std::shared_ptr<Receiving>> Node::Impl::receivings_of(const PeerLink& link) const {
-  std::vector<std::shared_ptr<Receiving>> out;
+std::vector<std::shared_ptr<Receiver>> Node::Impl::receivers_of(const PeerLink& link) const {
+  std::vector<std::shared_ptr<Receiver>> out;
   for (const auto& [handoff, receiving] : receivings_)
     if (receiving->link() == &link) out.push_back(receiving);
+  for (const auto& [handoff, keeping] : keepings_)
+    if (keeping->link() == &link) out.push_back(keeping);
   return out;
 }
 
@@ -85,19 +102,26 @@ std::vector<std::shared_ptr<Receiving>> Node::Impl::receivings_of(const PeerLink
 
 void Node::Impl::on_message(control::Peer& peer, protocol::Message message) {
   const std::shared_ptr<PeerLink> link = link_of(peer);
+  if (!link) return;
+  if (const auto* lookup = std::get_if<protocol::Lookup>(&message)) return on_lookup(link, *lookup);
+  if (auto* found = std::get_if<protocol::Found>(&message)) {
+    const auto question = questions_.find(found->question);
+    if (question != questions_.end() && question->second.peer == link.get())
+      answered(found->question, std::move(found->held));
+    return;
+  }
   const HandoffAttempt* named = protocol::handoff_of(message);
-  if (!link || named == nullptr) return;
+  if (named == nullptr) return;
   const HandoffAttempt handoff = *named;
   if (const auto* fetch = std::get_if<protocol::Fetch>(&message)) return on_fetch(link, *fetch);
-  if (const auto it = receivings_.find(handoff); it != receivings_.end()) {
-    const std::shared_ptr<Receiving> receiving = it->second;
-    if (receiving->link() == nullptr || receiving->link() == link.get())
-      return receiving->on_message(link, message);
+  if (const std::shared_ptr<Receiver> there = receiver(handoff)) {
+    if (there->link() == nullptr || there->link() == link.get())
+      return there->on_message(link, message);
     if (std::holds_alternative<protocol::Queued>(message) ||
         std::holds_alternative<protocol::Offer>(message))
       return link->send(
           protocol::Refuse{handoff, RefuseReason::kDuplicate,
-                           "node " + receiving->link()->node() + " sends this handoff already"});
+                           "node " + there->link()->node() + " sends this handoff already"});
   }
   if (std::holds_alternative<protocol::Queued>(message) ||
       std::holds_alternative<protocol::Offer>(message))
@@ -117,7 +141,7 @@ void Node::Impl::on_sender_message(const std::shared_ptr<PeerLink>& link,
   // Nothing of it is left here (or not yet: then what comes later finds a tombstone), so nothing
   // reads or writes.
   const TimePoint at = now();
-  const bool others = sendings_.contains(handoff) || receivings_.contains(handoff);
+  const bool others = sendings_.contains(handoff) || receiver(handoff) != nullptr;
   for (const HandoffRole role : {HandoffRole::kSender, HandoffRole::kReceiver})
     if (!others && !core_.registry.tombstone(role, handoff, at))
       core_.registry.bury(role, handoff, protocol::End::kCancelled, at);
@@ -128,10 +152,17 @@ void Node::Impl::on_new_receiving(const std::shared_ptr<PeerLink>& link,
                                   const protocol::Message& message, const HandoffAttempt& handoff) {
   if (const auto end = core_.registry.tombstone(HandoffRole::kReceiver, handoff, now()))
     return link->send(protocol::Refuse{
-        handoff, reason_of(*end),
+        handoff, refusal_after(*end),
         std::string("this attempt has ended already: ") + protocol::end_name(*end)});
   if (stopping_)
     return link->send(protocol::Refuse{handoff, RefuseReason::kShutdown, "shutting down"});
+  if (core_.config.store) {
+    if (keepings_.size() >= core_.config.max_handoffs)
+      return link->send(protocol::Refuse{
+          handoff, RefuseReason::kLimit,
+          std::to_string(keepings_.size()) + " handoffs are on their way to this store already"});
+    return make_keeping(handoff)->on_message(link, message);
+  }
   if (records_ >= core_.config.max_records)
     return link->send(
         protocol::Refuse{handoff, RefuseReason::kLimit,
@@ -158,6 +189,15 @@ std::shared_ptr<Receiving> Node::Impl::make_receiving(const HandoffAttempt& hand
   return receiving;
 }
 
+std::shared_ptr<Keeping> Node::Impl::make_keeping(const HandoffAttempt& handoff) {
+  auto keeping = std::make_shared<Keeping>(core_, handoff, [this](Keeping& gone) {
+    keepings_.erase(gone.handoff());
+    finish_stop_if_idle();
+  });
+  keepings_[handoff] = keeping;
+  return keeping;
+}
+
 Sending::OnGone Node::Impl::sending_gone() {
   return [this](Sending& gone) {
     (gone.role() == HandoffRole::kSender ? sendings_ : holdings_).erase(gone.handoff());
@@ -165,120 +205,21 @@ Sending::OnGone Node::Impl::sending_gone() {
   };
 }
 
-std::shared_ptr<Sending> Node::Impl::retaining(const HandoffId& handoff) const {
-  for (const auto* map : {&sendings_, &holdings_})
-    for (const auto& [attempt, sending] : *map)
-      if (attempt.id == handoff && sending->retaining()) return sending;
+std::shared_ptr<Receiver> Node::Impl::receiver(const HandoffAttempt& handoff) const {
+  if (const auto it = receivings_.find(handoff); it != receivings_.end()) return it->second;
+  if (const auto it = keepings_.find(handoff); it != keepings_.end()) return it->second;
   return nullptr;
 }
 
-std::vector<HostTier::Pin> Node::Impl::held(const std::vector<ChunkKey>& keys) {
-  const protocol::GroupOffer group = core_.group();
-  std::vector<HostTier::Pin> pins;
-  for (const ChunkKey& key : keys) {
-    std::optional<HostTier::Pin> pin = core_.tier->find({key, group.kv_group, group.head_group});
-    if (!pin || pin->chunk().order != group.order) break;
-    const bool tail = pin->chunk().tokens < core_.config.chunk_tokens;
-    pins.push_back(std::move(*pin));
-    if (tail) break;
-  }
-  return pins;
-}
-
-std::vector<ChunkId> Node::Impl::ids_of(const std::vector<ChunkKey>& keys) const {
-  const protocol::GroupOffer group = core_.group();
-  std::vector<ChunkId> ids;
-  ids.reserve(keys.size());
-  for (const ChunkKey& key : keys) ids.push_back({key, group.kv_group, group.head_group});
-  return ids;
-}
-
-TimePoint Node::Impl::find_deadline() const {
-  const NodeConfig& config = core_.config;
-  return now() + std::min(config.tiers.find_deadline, config.receiver.first_contact_deadline / 2);
-}
-
-void Node::Impl::offer_own(const std::shared_ptr<Receiving>& receiving,
-                           const std::vector<ChunkKey>& keys) {
-  core_.tiers->locate(
-      {core_.fingerprint, receiving->tenant()}, ids_of(keys), find_deadline(),
-      [receiving](std::vector<Tiers::Held> run) { receiving->offer_held(std::move(run)); });
-}
-
-void Node::Impl::bring_up(const protocol::Fetch& fetch, TimePoint deadline,
-                          std::function<void()> then) {
-  const auto load = [this, tokens = fetch.tokens, tenant = fetch.tenant, deadline,
-                     then = std::move(then)](std::vector<Tiers::Held> run) mutable {
-    const uint32_t chunk_tokens = core_.config.chunk_tokens;
-    std::vector<TierLoad::Wanted> wanted;
-    for (size_t c = 0; c < run.size(); ++c) {
-      if (run[c].pin) continue;
-      const auto chunk = static_cast<uint32_t>(c);
-      if (uint64_t{chunk} * chunk_tokens >= tokens) break;  // more keys than the peer's tokens have
-      const uint32_t of_chunk = std::min(chunk_tokens, tokens - chunk * chunk_tokens);
-      wanted.push_back({chunk, run[c].id, of_chunk, segment_bytes(core_.config.kv.layout, of_chunk),
-                        std::move(run[c].holders)});
-    }
-    // What the host tier has stays there meanwhile.
-    TierLoad::start(core_, tenant, std::move(wanted), deadline, nullptr,
-                    [run = std::make_shared<std::vector<Tiers::Held>>(std::move(run)),
-                     then = std::move(then)](const Status&) { then(); });
-  };
-  core_.tiers->locate({core_.fingerprint, fetch.tenant}, ids_of(fetch.keys), find_deadline(), load);
-}
-
-void Node::Impl::on_fetch(const std::shared_ptr<PeerLink>& link, const protocol::Fetch& fetch) {
-  // An earlier attempt's engine has answered, its node still gathers: what a retry asks for is in
-  // the tier in a moment.
-  const std::shared_ptr<Sending> earlier = retaining(fetch.handoff.id);
-  std::vector<HostTier::Pin> pins;
-  if (!earlier) pins = held(fetch.keys);
-  const bool below = !earlier && pins.size() < fetch.keys.size() &&
-                     !core_.tiers->holders(ids_of({fetch.keys[pins.size()]}).front()).empty();
-  if (!earlier && !below && pins.empty()) return link->send(protocol::Miss{fetch.handoff});
-  const TimePoint at = now();
-  if (const Status claimed = core_.registry.claim(HandoffRole::kSender, fetch.handoff, at);
-      !claimed.ok()) {
-    RefuseReason reason = RefuseReason::kDuplicate;
-    if (claimed.code() == Code::kResourceExhausted) reason = RefuseReason::kLimit;
-    if (claimed.code() == Code::kUnavailable) reason = RefuseReason::kShutdown;
-    if (claimed.code() == Code::kRefused)
-      reason = reason_of(core_.registry.tombstone(HandoffRole::kSender, fetch.handoff, at)
-                             .value_or(protocol::End::kExpired));
-    return link->send(protocol::Refuse{fetch.handoff, reason, claimed.message()});
-  }
-  SendRequest request{.handoff = fetch.handoff,
-                      .deadline = at + std::chrono::milliseconds(fetch.budget_ms)};
-  const auto sending = std::make_shared<Sending>(core_, std::move(request), sending_gone());
-  sendings_[fetch.handoff] = sending;
-  sending->connected(link);
-  const auto hold = [this, weak = std::weak_ptr(sending), keys = fetch.keys] {
-    if (const auto sending = weak.lock()) sending->hold(held(keys));
-  };
-  if (earlier) {
-    sending->start();
-    earlier->when_retained(hold);
-  } else if (below) {
-    sending->start();
-    const Duration budget = std::min<Duration>(std::chrono::milliseconds(fetch.budget_ms),
-                                               core_.config.tiers.load_deadline);
-    bring_up(fetch, at + budget, hold);
-  } else {
-    sending->hold(std::move(pins));
-  }
-  if (const auto holder = holdings_.find(fetch.handoff); holder != holdings_.end())
-    std::shared_ptr(holder->second)->end_lease();
-}
-
-std::shared_ptr<Receiving> Node::Impl::receiving_of(const PeerLink& link,
-                                                    const HandoffAttempt& handoff) {
-  const auto it = receivings_.find(handoff);
-  return it == receivings_.end() || it->second->link() != &link ? nullptr : it->second;
+std::shared_ptr<Receiver> Node::Impl::receiver_from(const PeerLink& link,
+                                                    const HandoffAttempt& handoff) const {
+  std::shared_ptr<Receiver> found = receiver(handoff);
+  return found && found->link() == &link ? found : nullptr;
 }
 
 std::variant<ChannelEvents::Otherwise, SegmentPlace> Node::Impl::place(
     PeerLink& link, const SegmentHeader& header) {
-  if (const auto receiving = receiving_of(link, header.handoff)) return receiving->place(header);
+  if (const auto receiver = receiver_from(link, header.handoff)) return receiver->place(header);
   core_.node_metrics.segment_dropped("unknown_handoff");
   return ChannelEvents::Otherwise::kDrop;
 }
@@ -286,13 +227,13 @@ std::variant<ChannelEvents::Otherwise, SegmentPlace> Node::Impl::place(
 void Node::Impl::on_placed(PeerLink& link, const SegmentHeader& header,
                            const Result<Checksum>& checksum) {
   // It is there: it is not quiet before it has heard this.
-  if (const auto receiving = receiving_of(link, header.handoff))
-    receiving->on_placed(header, checksum);
+  if (const auto receiver = receiver_from(link, header.handoff))
+    receiver->on_placed(header, checksum);
 }
 
 void Node::Impl::on_segment(PeerLink& link, const SegmentHeader& header, ReceivedBytes payload) {
-  if (const auto receiving = receiving_of(link, header.handoff))
-    return receiving->on_segment(header, std::move(payload));
+  if (const auto receiver = receiver_from(link, header.handoff))
+    return receiver->on_segment(header, std::move(payload));
   core_.node_metrics.segment_dropped("unknown_handoff");
 }
 

@@ -12,7 +12,10 @@
 namespace baton {
 
 PeerLink::PeerLink(NodeCore& core, std::shared_ptr<control::Peer> peer, SegmentOwner& owner)
-    : core_(core), peer_(std::move(peer)), owner_(owner) {}
+    : core_(core),
+      peer_(std::move(peer)),
+      fingerprint_(digest(peer_->hello().fingerprint)),
+      owner_(owner) {}
 
 void PeerLink::open(Channels& channels) {
   ChannelEvents* events = this;

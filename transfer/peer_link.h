@@ -39,6 +39,8 @@ class PeerLink final : public ChannelEvents, public std::enable_shared_from_this
 
   const std::string& node() const { return peer_->hello().node; }
   control::Peer& peer() { return *peer_; }
+  const protocol::Hello& hello() const { return peer_->hello(); }
+  const FingerprintDigest& fingerprint() const { return fingerprint_; }
   bool usable() const { return peer_->up() && !peer_->stalled(); }
   void send(const protocol::Message& message) { peer_->send(message); }
   // Null while no channel is open.
@@ -73,6 +75,7 @@ class PeerLink final : public ChannelEvents, public std::enable_shared_from_this
 
   NodeCore& core_;
   const std::shared_ptr<control::Peer> peer_;
+  const FingerprintDigest fingerprint_;  // the peer's
   SegmentOwner& owner_;
   std::unique_ptr<ChannelEvents> decorated_events_;
   std::function<void()> give_up_;  // while the channel is being opened

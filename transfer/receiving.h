@@ -15,6 +15,7 @@
 #include "transfer/node_core.h"
 #include "transfer/peer_link.h"
 #include "transfer/receive_feed.h"
+#include "transfer/receiver.h"
 #include "transfer/tier_load.h"
 
 namespace baton {
@@ -29,15 +30,14 @@ struct ReceiveRequest {
   std::string from;     // the sender's node, for texts; empty: not named
 };
 
-class Receiving : public std::enable_shared_from_this<Receiving> {
+class Receiving final : public Receiver, public std::enable_shared_from_this<Receiving> {
  public:
   using OnGone = std::function<void(Receiving&)>;
   Receiving(NodeCore& core, HandoffAttempt handoff, OnGone on_gone);
 
-  const HandoffAttempt& handoff() const { return machine_.handoff(); }
-  const protocol::ReceiverHandoff& machine() const { return machine_; }
-  const PeerLink* link() const { return link_.get(); }
-  bool claimed() const { return feed_ != nullptr; }
+  const protocol::ReceiverHandoff& machine() const override { return machine_; }
+  const PeerLink* link() const override { return link_.get(); }
+  bool claimed() const override { return feed_ != nullptr; }
   TenantId tenant() const { return request_.tenant; }
 
   // The engine's session takes it.
@@ -49,17 +49,16 @@ class Receiving : public std::enable_shared_from_this<Receiving> {
   // of the host tier pinned.
   void offer_held(std::vector<Tiers::Held> chunks);
   void on_feed();
-  void on_message(const std::shared_ptr<PeerLink>& link, const protocol::Message& message);
-  // As ChannelEvents has them.
-  std::variant<ChannelEvents::Otherwise, SegmentPlace> place(const SegmentHeader& header);
-  void on_placed(const SegmentHeader& header, const Result<Checksum>& checksum);
-  void on_segment(const SegmentHeader& header, ReceivedBytes payload);
-  void peer_lost(const Status& why);
+  void on_message(const std::shared_ptr<PeerLink>& link, const protocol::Message& message) override;
+  std::variant<ChannelEvents::Otherwise, SegmentPlace> place(const SegmentHeader& header) override;
+  void on_placed(const SegmentHeader& header, const Result<Checksum>& checksum) override;
+  void on_segment(const SegmentHeader& header, ReceivedBytes payload) override;
+  void peer_lost(const Status& why) override;
   // The sender failed, as somebody who knows says, or this side did (a copy, the node's end).
-  void fail(Status why);
+  void fail(Status why) override;
   void abort(Status why);
   // The node stops: the session is taken for over.
-  void shutdown(const Status& why);
+  void shutdown(const Status& why) override;
 
  private:
   struct LocalLoad {

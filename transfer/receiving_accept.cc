@@ -109,7 +109,7 @@ void Receiving::load_from_below() {
     const uint32_t first = map.index({0, c, 0});
     if (machine_.present(first)) continue;
     TierLoad::Wanted chunk{c, chunk_id(c), map.tokens_of_chunk(c), map.bytes(first),
-                           core_.tiers->holders(chunk_id(c))};
+                           core_.tiers->holders(chunk_id(c), Tiers::Reach::kAll)};
     if (chunk.holders.empty())
       return fail(spoilt_ ? Status(Code::kChecksum,
                                    "a chunk of the host tier does not verify, and "
@@ -120,7 +120,7 @@ void Receiving::load_from_below() {
   }
   const TimePoint deadline = std::min(request_.deadline, now() + core_.config.tiers.load_deadline);
   load_ = TierLoad::start(
-      core_, request_.tenant, std::move(wanted), deadline,
+      core_, {core_.fingerprint, request_.tenant}, std::move(wanted), deadline,
       [this](uint32_t chunk, const Chunk& what, uint32_t layer, ReceivedBytes bytes) {
         came_from_below(chunk, what, layer, std::move(bytes));
       },

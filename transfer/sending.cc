@@ -14,6 +14,8 @@ using protocol::End;
 Sending::Sending(NodeCore& core, SendRequest request, std::shared_ptr<SendFeed> feed,
                  std::function<void()> on_released, OnGone on_gone)
     : core_(core),
+      group_(core.config.store ? protocol::GroupOffer{} : core.group()),
+      chunk_tokens_(core.config.chunk_tokens),
       request_(std::move(request)),
       feed_(std::move(feed)),
       on_released_(std::move(on_released)),
@@ -25,19 +27,17 @@ Sending::Sending(NodeCore& core, SendRequest request, std::shared_ptr<SendFeed> 
     machine_.emplace(request_.handoff, core_.config.sender, request_.deadline);
   // Never grows beyond: a gather under way borrows its part of the table. An engine may have one
   // block more than the prompt needs, for what it generates.
-  const uint32_t block_tokens = core_.config.kv.layout.block_tokens;
-  blocks_.reserve(request_.tokens / block_tokens + 2);
+  if (feed_) blocks_.reserve(request_.tokens / core_.config.kv.layout.block_tokens + 2);
   make_chunks();
 }
 
 void Sending::make_chunks() {
-  const uint32_t chunk_tokens = core_.config.chunk_tokens;
   chunks_.resize(request_.keys.size());
   for (size_t i = 0; i < chunks_.size(); ++i) {
     ChunkWork& chunk = chunks_[i];
     chunk.id = {request_.keys[i], 0, 0};
     chunk.tokens =
-        std::min(chunk_tokens, request_.tokens - static_cast<uint32_t>(i) * chunk_tokens);
+        std::min(chunk_tokens_, request_.tokens - static_cast<uint32_t>(i) * chunk_tokens_);
     chunk.segment_bytes = segment_bytes(core_.config.kv.layout, chunk.tokens);
   }
 }
@@ -52,18 +52,43 @@ void Sending::hold(std::vector<HostTier::Pin> chunks) {
   if (chunks.empty())
     return abort(End::kFailed, Status(Code::kNotFound, "the holder has none of the chunks"));
   pins_ = std::move(chunks);
-  for (const HostTier::Pin& pin : pins_) {
-    request_.keys.push_back(pin.chunk().id.key);
-    request_.tokens += pin.chunk().tokens;
-  }
-  make_chunks();
+  std::vector<Chunk> held;
+  for (const HostTier::Pin& pin : pins_) held.push_back(pin.chunk());
+  hold(held);
+}
+
+void Sending::hold(const std::vector<Chunk>& chunks) {
+  if (end_ || gone_) return;
+  if (core_.config.store) take_shape(chunks.front());
+  chunks_.resize(chunks.size());
   for (size_t i = 0; i < chunks_.size(); ++i) {
-    const Chunk& held = pins_[i].chunk();
-    chunks_[i].decided = chunks_[i].whole = true;
-    chunks_[i].slot = held.slot;
-    chunks_[i].checksums = held.checksums;
+    const Chunk& held = chunks[i];
+    request_.keys.push_back(held.id.key);
+    request_.tokens += held.tokens;
+    chunks_[i] = {.id = held.id,
+                  .tokens = held.tokens,
+                  .segment_bytes = held.segment_bytes,
+                  .decided = true,
+                  .whole = true,
+                  .slot = held.slot,
+                  .checksums = held.checksums};
   }
   offer();
+}
+
+// What a store offers is of the asking node's model: how many tokens a chunk of it has, and an
+// opaque block, the node has said itself.
+void Sending::take_shape(const Chunk& chunk) {
+  const protocol::Hello& peer = link_->hello();
+  const bool opaque = chunk.order == PayloadOrder::kOpaque;
+  chunk_tokens_ = peer.chunk_tokens;
+  group_ = {.kv_group = chunk.id.kv_group,
+            .head_group = chunk.id.head_group,
+            .layers = static_cast<uint16_t>(chunk.checksums.size()),
+            .order = chunk.order,
+            .token_bytes = static_cast<uint32_t>(opaque ? peer.opaque_block_bytes
+                                                        : chunk.segment_bytes / chunk.tokens),
+            .opaque_block_tokens = opaque ? peer.opaque_block_tokens : 0};
 }
 
 void Sending::start() {

@@ -44,6 +44,8 @@ class Sending : public std::enable_shared_from_this<Sending> {
   void start();  // QUEUED; for a FETCH only where hold() comes later
   // FETCH: the leading chunks of what was asked for, pinned in the host tier; none: it fails.
   void hold(std::vector<HostTier::Pin> chunks);
+  // For a peer that keeps them: these chunks, of one shape.
+  void hold(const std::vector<Chunk>& chunks);
   void connected(Result<std::shared_ptr<PeerLink>> link);
   void on_feed();
   void on_message(const protocol::Message& message);
@@ -71,6 +73,8 @@ class Sending : public std::enable_shared_from_this<Sending> {
   uint32_t gathers_for_channel() const { return staging_gathers_; }
 
   const PeerLink* link() const { return link_.get(); }
+  std::optional<protocol::End> end() const { return end_; }
+  const Status& why() const { return why_; }
   const protocol::SenderHandoff* machine() const { return machine_ ? &*machine_ : nullptr; }
 
  private:
@@ -93,9 +97,10 @@ class Sending : public std::enable_shared_from_this<Sending> {
 
   // For nobody but this node's own tiers: once whole, a chunk need not be held for anybody.
   bool own() const { return !machine_ && request_.lease == Duration::zero(); }
-  uint32_t layers() const { return static_cast<uint32_t>(core_.config.kv.layer_base.size()); }
+  uint32_t layers() const { return group_.layers; }
   uint32_t segment_index(uint32_t chunk, uint32_t layer) const { return chunk * layers() + layer; }
   void make_chunks();
+  void take_shape(const Chunk& chunk);
   void add_blocks(const std::vector<uint32_t>& blocks);
   void give_up(const std::string& why);
   void reject(const std::string& what);
@@ -127,6 +132,9 @@ class Sending : public std::enable_shared_from_this<Sending> {
   void report();
 
   NodeCore& core_;
+  // What it sends: as this node's engine has it; a store's as the chunks lie there.
+  protocol::GroupOffer group_;
+  uint32_t chunk_tokens_;
   SendRequest request_;                   // FETCH: keys and tokens from hold() on
   const std::shared_ptr<SendFeed> feed_;  // null for a FETCH
   std::function<void()> on_released_;

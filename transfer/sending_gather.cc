@@ -75,10 +75,10 @@ void Sending::offer() {
   if (!machine_ || end_) return;
   protocol::Offer offer{.handoff = request_.handoff,
                         .tokens = request_.tokens,
-                        .chunk_tokens = core_.config.chunk_tokens,
+                        .chunk_tokens = chunk_tokens_,
                         .retained = core_.config.mode == SendMode::kRetained,
                         .tenant = request_.tenant,
-                        .groups = {core_.group()},
+                        .groups = {group_},
                         .keys = request_.keys};
   Effects effects;
   machine_->offer(offered_at_, std::move(offer), effects);

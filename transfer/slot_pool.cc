@@ -103,6 +103,25 @@ SlotPool::SlotPool(std::unique_ptr<Arena> arena, size_t slot_bytes, size_t slots
   forbid_access(arena_->data(), slots * slot_bytes);
 }
 
+Status SlotPool::recut(size_t slot_bytes) {
+  const size_t rounded = (slot_bytes + kSlotAlignment - 1) / kSlotAlignment * kSlotAlignment;
+  if (slot_bytes == 0 || rounded > arena_->bytes())
+    return Status(Code::kInvalidArgument, "slots of " + std::to_string(slot_bytes) +
+                                              " bytes: expected 1 to the arena's " +
+                                              std::to_string(arena_->bytes()));
+  MutexLock lock(mutex_);
+  if (free_.size() != slots_.size())
+    return Status(Code::kUnavailable,
+                  "slots of " + std::to_string(slot_bytes_) + " bytes are in use");
+  allow_access(arena_->data(), slots_.size() * slot_bytes_);
+  slot_bytes_ = rounded;
+  slots_.assign(std::min(arena_->bytes() / rounded, size_t{UINT32_MAX}), Slot{});
+  free_.resize(slots_.size());
+  for (size_t i = 0; i < free_.size(); ++i) free_[i] = static_cast<uint32_t>(free_.size() - 1 - i);
+  forbid_access(arena_->data(), slots_.size() * slot_bytes_);
+  return ok_status();
+}
+
 SlotPool::~SlotPool() {
   // Every reference keeps the pool alive, so none is left. The addresses may be mapped anew.
   allow_access(arena_->data(), slots_.size() * slot_bytes_);

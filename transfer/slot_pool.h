@@ -90,6 +90,10 @@ class SlotPool : public std::enable_shared_from_this<SlotPool> {
 
   ~SlotPool();
 
+  // Cuts the arena into slots of another size. Errors: kInvalidArgument as create(), kUnavailable
+  // while a slot is in use. Not while another thread uses the pool.
+  Status recut(size_t slot_bytes);
+
   // A free slot with one reader; nothing when none is free. Its bytes are what the last holder
   // left there.
   std::optional<SlotRef> allocate();

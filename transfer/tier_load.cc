@@ -15,20 +15,20 @@ constexpr size_t kChunksAtOnce = 4;
 
 }  // namespace
 
-std::shared_ptr<TierLoad> TierLoad::start(NodeCore& core, TenantId tenant,
+std::shared_ptr<TierLoad> TierLoad::start(NodeCore& core, ChunkOrigin origin,
                                           std::vector<Wanted> wanted, TimePoint deadline,
                                           OnLayer on_layer, OnDone done) {
-  std::shared_ptr<TierLoad> load(new TierLoad(core, tenant, std::move(wanted), deadline,
+  std::shared_ptr<TierLoad> load(new TierLoad(core, origin, std::move(wanted), deadline,
                                               std::move(on_layer), std::move(done)));
   load->self_ = load;
   boost::asio::post(core.io, [load] { load->pump(); });
   return load;
 }
 
-TierLoad::TierLoad(NodeCore& core, TenantId tenant, std::vector<Wanted> wanted, TimePoint deadline,
-                   OnLayer on_layer, OnDone done)
+TierLoad::TierLoad(NodeCore& core, ChunkOrigin origin, std::vector<Wanted> wanted,
+                   TimePoint deadline, OnLayer on_layer, OnDone done)
     : core_(core),
-      tenant_(tenant),
+      origin_(origin),
       wanted_(std::make_move_iterator(wanted.begin()), std::make_move_iterator(wanted.end())),
       deadline_(deadline),
       on_layer_(std::move(on_layer)),
@@ -59,13 +59,14 @@ void TierLoad::read(Wanted wanted, SlotRef slot) {
   reading->wanted = std::move(wanted);
   reading->slot = std::move(slot);
   Tier* const tier = reading->wanted.holders.front();
-  TierReadRequest request{.id = reading->wanted.id,
-                          .into = reading->slot,
-                          .tokens = reading->wanted.tokens,
-                          .layers = static_cast<uint32_t>(core_.config.kv.layer_base.size()),
-                          .segment_bytes = reading->wanted.segment_bytes,
-                          .origin = {core_.fingerprint, tenant_},
-                          .deadline = deadline_};
+  TierReadRequest request{
+      .id = reading->wanted.id,
+      .into = reading->slot,
+      .tokens = reading->wanted.tokens,
+      .layers = static_cast<uint32_t>(core_.config.kv.layer_base.size()),  // a store: any
+      .segment_bytes = reading->wanted.segment_bytes,
+      .origin = origin_,
+      .deadline = deadline_};
   Reading* const raw = reading.get();
   readings_.push_back(std::move(reading));
   raw->read = tier->read(

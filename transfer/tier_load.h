@@ -36,7 +36,7 @@ class TierLoad : public std::enable_shared_from_this<TierLoad> {
 
   // `on_layer` may be empty: the chunks are then wanted in the host tier alone. Neither callback
   // runs inside start(). It lives until it has ended.
-  static std::shared_ptr<TierLoad> start(NodeCore& core, TenantId tenant,
+  static std::shared_ptr<TierLoad> start(NodeCore& core, ChunkOrigin origin,
                                          std::vector<Wanted> wanted, TimePoint deadline,
                                          OnLayer on_layer, OnDone done);
   ~TierLoad();
@@ -52,7 +52,7 @@ class TierLoad : public std::enable_shared_from_this<TierLoad> {
     SlotRef slot;
   };
 
-  TierLoad(NodeCore& core, TenantId tenant, std::vector<Wanted> wanted, TimePoint deadline,
+  TierLoad(NodeCore& core, ChunkOrigin origin, std::vector<Wanted> wanted, TimePoint deadline,
            OnLayer on_layer, OnDone done);
   void pump();
   void read(Wanted wanted, SlotRef slot);
@@ -62,7 +62,7 @@ class TierLoad : public std::enable_shared_from_this<TierLoad> {
   void finish(const Status& status);
 
   NodeCore& core_;
-  const TenantId tenant_;
+  const ChunkOrigin origin_;
   std::deque<Wanted> wanted_;  // not begun
   const TimePoint deadline_;
   OnLayer on_layer_;

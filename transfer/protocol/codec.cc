@@ -147,6 +147,7 @@ void fields(Io& io, M& m) {
 template <typename Io, Is<Lookup> M>
 void fields(Io& io, M& m) {
   io.integer("question", m.question);
+  io.integer("tenant", m.tenant);
   io.integer("kv_group", m.kv_group);
   io.integer("head_group", m.head_group);
   key_list(io, m.keys);

@@ -18,4 +18,8 @@ const char* end_name(End end) {
   return "unknown";
 }
 
+RefuseReason refusal_after(End end) {
+  return end == End::kCancelled ? RefuseReason::kCancelled : RefuseReason::kExpired;
+}
+
 }  // namespace baton::protocol

@@ -14,6 +14,8 @@ namespace baton::protocol {
 enum class End : uint8_t { kCommitted = 1, kRefused, kCancelled, kExpired, kFailed };
 // "committed", …: as metrics and answers write them.
 const char* end_name(End end);
+// Why what comes later for an attempt that has ended so is refused.
+RefuseReason refusal_after(End end);
 
 struct Effects {
   std::vector<Message> messages;  // to the peer

@@ -42,8 +42,8 @@ const char* refuse_reason_name(RefuseReason reason) {
 
 const char* message_name(const Message& message) {
   static constexpr const char* kNames[] = {
-      "HELLO",  "QUEUED", "OFFER",  "ACCEPT",  "REFUSE", "SENT", "ACK",       "RESEND",
-      "COMMIT", "FAILED", "CANCEL", "DRAINED", "FETCH",  "MISS", "HEARTBEAT", "AUTH", "LOOKUP", "FOUND"};
+      "HELLO",  "QUEUED", "OFFER",   "ACCEPT", "REFUSE", "SENT",      "ACK",  "RESEND", "COMMIT",
+      "FAILED", "CANCEL", "DRAINED", "FETCH",  "MISS",   "HEARTBEAT", "AUTH", "LOOKUP", "FOUND"};
   static_assert(std::size(kNames) == std::variant_size_v<Message>);
   return kNames[message.index()];
 }

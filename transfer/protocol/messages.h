@@ -187,6 +187,7 @@ struct Miss {
 // by FOUND, within the budget where nothing else is known by then.
 struct Lookup {
   uint64_t question = 0;  // numbers the asker's questions on this connection
+  TenantId tenant = 0;    // whose chunks they are
   uint16_t kv_group = 0;
   uint16_t head_group = 0;
   std::vector<ChunkKey> keys;

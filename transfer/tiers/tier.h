@@ -51,7 +51,8 @@ struct TierReport {
 struct TierReadRequest {
   ChunkId id;
   SlotRef into;  // layer l goes to offset l * segment_bytes
-  // What the reader can use; anything else there is kRefused, naming both.
+  // What the reader can use; anything else there is kRefused, naming both. Zeros where any does
+  // that the slot has room for.
   uint32_t tokens = 0;
   uint32_t layers = 0;
   uint64_t segment_bytes = 0;
@@ -81,7 +82,9 @@ class Tier {
   enum class Presence : uint8_t { kHeld, kAbsent, kUnknown };
 
   virtual ~Tier() = default;
-  virtual const char* name() const = 0;  // "nvme", "s3": in metrics, options and answers
+  virtual const char* name() const = 0;  // "nvme", "s3", …: in metrics, options and answers
+  // Whether it is another node's: what a peer asks for is not asked of further nodes.
+  virtual bool elsewhere() const { return false; }
 
   // As far as memory knows.
   virtual Presence presence(const ChunkId& id) const = 0;

@@ -77,17 +77,25 @@ void Tiers::store_waiting(Sink& sink) {
 // A look-up that waits for tiers to ask.
 struct Tiers::Search {
   std::vector<ChunkId> ids;
+  std::vector<Tier*> tiers;  // that may be asked
   OnLocated done;
   // What was asked of each tier, and the answers so far.
   std::unordered_map<const Tier*, std::unordered_map<ChunkId, bool>> said;
   size_t waits_for = 0;  // tiers
 };
 
-std::vector<Tier*> Tiers::holders(const ChunkId& id) const {
+std::vector<Tier*> Tiers::holders(const ChunkId& id, Reach reach) const {
   std::vector<Tier*> holders;
-  for (Tier* tier : below_)
+  for (Tier* tier : within(reach))
     if (tier->presence(id) != Tier::Presence::kAbsent) holders.push_back(tier);
   return holders;
+}
+
+std::vector<Tier*> Tiers::within(Reach reach) const {
+  std::vector<Tier*> tiers;
+  for (Tier* tier : below_)
+    if (reach == Reach::kAll || !tier->elsewhere()) tiers.push_back(tier);
+  return tiers;
 }
 
 std::vector<Tiers::Held> Tiers::run_of(Search& search) {
@@ -97,7 +105,7 @@ std::vector<Tiers::Held> Tiers::run_of(Search& search) {
     if (std::optional<HostTier::Pin> pin = host_.find(id)) {
       held.pin = std::move(*pin);
     } else {
-      for (Tier* tier : below_) {
+      for (Tier* tier : search.tiers) {
         const auto asked = search.said.find(tier);
         const bool said = asked != search.said.end() && asked->second.contains(id);
         if (said ? asked->second.at(id) : tier->presence(id) == Tier::Presence::kHeld)
@@ -110,17 +118,19 @@ std::vector<Tiers::Held> Tiers::run_of(Search& search) {
   return run;
 }
 
-void Tiers::locate(ChunkOrigin origin, std::vector<ChunkId> ids, TimePoint deadline,
+void Tiers::locate(ChunkOrigin origin, std::vector<ChunkId> ids, TimePoint deadline, Reach reach,
                    OnLocated done) {
   auto search = std::make_shared<Search>();
-  std::vector<std::vector<ChunkId>> questions(below_.size());
+  search->tiers = within(reach);
+  const std::vector<Tier*>& tiers = search->tiers;
+  std::vector<std::vector<ChunkId>> questions(tiers.size());
   for (const ChunkId& id : ids) {
     if (!host_.contains(id)) {
       // Asked are those that are nearer than the first that is known to have it.
       bool held = false;
       bool asked = false;
-      for (size_t i = 0; i < below_.size() && !held; ++i) {
-        const Tier::Presence presence = below_[i]->presence(id);
+      for (size_t i = 0; i < tiers.size() && !held; ++i) {
+        const Tier::Presence presence = tiers[i]->presence(id);
         held = presence == Tier::Presence::kHeld;
         if (presence == Tier::Presence::kUnknown) {
           questions[i].push_back(id);
@@ -134,15 +144,15 @@ void Tiers::locate(ChunkOrigin origin, std::vector<ChunkId> ids, TimePoint deadl
   for (const auto& question : questions) search->waits_for += !question.empty();
   if (search->waits_for == 0 || closing_) return done(run_of(*search));
   search->done = std::move(done);
-  for (size_t i = 0; i < below_.size(); ++i) {
+  for (size_t i = 0; i < tiers.size(); ++i) {
     if (questions[i].empty()) continue;
     const std::vector<ChunkId> asked = questions[i];
-    below_[i]->find(origin, std::move(questions[i]), deadline,
-                    [this, search, asked, tier = below_[i]](const std::vector<bool>& present) {
-                      for (size_t c = 0; c < asked.size(); ++c)
-                        search->said[tier].emplace(asked[c], present[c]);
-                      if (--search->waits_for == 0) search->done(run_of(*search));
-                    });
+    tiers[i]->find(origin, std::move(questions[i]), deadline,
+                   [this, search, asked, tier = tiers[i]](const std::vector<bool>& present) {
+                     for (size_t c = 0; c < asked.size(); ++c)
+                       search->said[tier].emplace(asked[c], present[c]);
+                     if (--search->waits_for == 0) search->done(run_of(*search));
+                   });
   }
 }
 

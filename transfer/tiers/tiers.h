@@ -42,12 +42,15 @@ class Tiers {
     HostTier::Pin pin;           // in the host tier; or
     std::vector<Tier*> holders;  // those below that have it, or may, nearest first
   };
+  // Whose: all of these tiers, or those that are no other node's.
+  enum class Reach : uint8_t { kAll, kThisNode };
   using OnLocated = std::function<void(std::vector<Held>)>;
   // The longest leading run of `ids` that can be had. Runs `done` inside the call where memory
   // knows, or once the tiers that must ask have, at the latest when `deadline` has passed.
-  void locate(ChunkOrigin origin, std::vector<ChunkId> ids, TimePoint deadline, OnLocated done);
+  void locate(ChunkOrigin origin, std::vector<ChunkId> ids, TimePoint deadline, Reach reach,
+              OnLocated done);
   // The tiers below that have it, or may.
-  std::vector<Tier*> holders(const ChunkId& id) const;
+  std::vector<Tier*> holders(const ChunkId& id, Reach reach) const;
 
   // Nothing more is begun; `closed` runs when no tier touches a slot any more.
   void close(TimePoint deadline, std::function<void()> closed);
@@ -65,6 +68,7 @@ class Tiers {
   bool has_credit(const Sink& sink, uint64_t bytes) const;
   void store(Sink& sink, HostTier::Pin chunk);
   void store_waiting(Sink& sink);
+  std::vector<Tier*> within(Reach reach) const;
   std::vector<Held> run_of(Search& search);
 
   HostTier& host_;

@@ -163,6 +163,7 @@ Message random_message(size_t type, std::mt19937_64& random) {
     }
     case 16: {
       Lookup m{.question = s.any(), .keys = s.keys(s.below(30))};
+      s.fill(m.tenant);
       s.fill(m.kv_group);
       s.fill(m.head_group);
       s.fill(m.budget_ms);
