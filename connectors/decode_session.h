@@ -12,8 +12,8 @@
 //
 // kLoaded and kFailed are reported only when nothing writes to the blocks any more: no further
 // waiting is needed before the engine computes into them. Beyond the tokens that were loaded they
-// hold anything, NaNs too: an engine whose attention reads a whole block and weighs what lies behind
-// the last token with zero clears it first.
+// hold anything, NaNs too: an engine whose attention reads a whole block and weighs what lies
+// behind the last token with zero clears it first.
 //
 // The node outlives its sessions.
 //

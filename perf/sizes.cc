@@ -1,25 +1,14 @@
 #include "perf/sizes.h"
 
 #include <array>
-#include <charconv>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <utility>
+
+#include "transfer/base/bytes.h"
 
 namespace baton::bench {
 namespace {
-
-struct Unit {
-  std::string_view name;
-  uint64_t bytes;
-};
-constexpr std::array<Unit, 8> kUnits{{{"", 1},
-                                      {"B", 1},
-                                      {"KiB", 1u << 10},
-                                      {"MiB", 1u << 20},
-                                      {"GiB", 1u << 30},
-                                      {"KB", 1'000},
-                                      {"MB", 1'000'000},
-                                      {"GB", 1'000'000'000}}};
 
 // One rank, no tensor parallelism, 16-bit elements; 16 tokens a block, as vLLM's default, and 64
 // for MLA.
@@ -75,16 +64,9 @@ Result<ModelSizes> read_model(const std::string& file) {
 }  // namespace
 
 Result<uint64_t> parse_bytes(std::string_view text) {
-  uint64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  const std::string_view unit = text.substr(static_cast<size_t>(end - text.data()));
-  for (const Unit& known : kUnits) {
-    if (error != std::errc() || unit != known.name) continue;
-    if (number == 0 || number > (uint64_t{1} << 50) / known.bytes) break;
-    return number * known.bytes;
-  }
-  return bad("the size is '" + std::string(text) +
-             "': expected a number from 1 with B, KiB, MiB, GiB, KB, MB, GB or nothing after it");
+  BATON_ASSIGN_OR_RETURN(const uint64_t bytes, baton::parse_bytes(text));
+  if (bytes == 0) return bad("the size is '" + std::string(text) + "': expected at least 1");
+  return bytes;
 }
 
 Result<std::vector<uint64_t>> parse_byte_list(std::string_view text) {
@@ -99,9 +81,9 @@ Result<std::vector<uint64_t>> parse_byte_list(std::string_view text) {
 }
 
 std::string bytes_text(uint64_t bytes) {
-  for (const Unit& unit : {kUnits[4], kUnits[3], kUnits[2]})
-    if (bytes >= unit.bytes && bytes % unit.bytes == 0)
-      return std::to_string(bytes / unit.bytes) + " " + std::string(unit.name);
+  for (const auto& [unit, name] :
+       {std::pair{1u << 30, " GiB"}, {1u << 20, " MiB"}, {1u << 10, " KiB"}})
+    if (bytes >= unit && bytes % unit == 0) return std::to_string(bytes / unit) + name;
   return std::to_string(bytes) + " B";
 }
 

@@ -11,7 +11,7 @@
 
 namespace baton::bench {
 
-// "4096", "64KiB", "1MiB", "2GiB"; powers of ten as "KB", "MB", "GB". kInvalidArgument otherwise.
+// As baton::parse_bytes, but not zero.
 Result<uint64_t> parse_bytes(std::string_view text);
 // "64KiB,16KiB,4KiB".
 Result<std::vector<uint64_t>> parse_byte_list(std::string_view text);

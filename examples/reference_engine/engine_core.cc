@@ -46,6 +46,8 @@ void EngineCore::add(uint64_t id, GenerationRequest request, std::unique_ptr<Gen
   if (sequence.request.transfer) {
     if (const Status status = start_transfer(sequence, now); !status.ok()) end(sequence, status);
   }
+  if (config_.reuse && transfers_ != nullptr && sequence.phase == Phase::kQueued)
+    start_reuse(sequence, now);
   erase_ended();
   set_gauges();
 }
@@ -130,12 +132,16 @@ bool EngineCore::take_blocks(Sequence& sequence, TimePoint now) {
     sequence.decode->accept(sequence.blocks);
     return true;
   }
-  sequence.phase = Phase::kRunning;
-  if (sequence.prefill && !std::exchange(sequence.prefill_begun, true)) {
-    sequence.prefill_open = true;
-    sequence.prefill->begin(sequence.blocks);
-  }
+  run(sequence);
   return true;
+}
+
+// It has its blocks, and the KV of `computed` tokens in them.
+void EngineCore::run(Sequence& sequence) {
+  sequence.phase = Phase::kRunning;
+  if (!sequence.prefill || std::exchange(sequence.prefill_begun, true)) return;
+  sequence.prefill_open = true;
+  sequence.prefill->begin(sequence.blocks, sequence.computed);
 }
 
 void EngineCore::preempt(Sequence& sequence) {
@@ -158,7 +164,7 @@ void EngineCore::end(Sequence& sequence, const Status& status) {
   end.completion_tokens = sequence.generated();
   end.prompt_tokens_computed = sequence.prompt_tokens_computed;
   if (sequence.decode) end.handoff = sequence.decode->report();
-  if (sequence.prefill) end.handoff = sequence.prefill->report();
+  if (sequence.prefill && sequence.request.transfer) end.handoff = sequence.prefill->report();
   sequence.phase = Phase::kReleasing;
   metrics_
       .counter("baton_engine_requests_ended_total", "Requests that ended, by how",
@@ -167,7 +173,7 @@ void EngineCore::end(Sequence& sequence, const Status& status) {
   log_end(sequence, end);
   sequence.sink->on_end(end);
   sequence.sink.reset();
-  if (sequence.released) release_blocks(sequence);
+  if (sequence.released()) release_blocks(sequence);
 }
 
 void EngineCore::release_blocks(Sequence& sequence) {
@@ -177,7 +183,7 @@ void EngineCore::release_blocks(Sequence& sequence) {
 
 void EngineCore::erase_ended() {
   std::erase_if(sequences_, [](const auto& item) {
-    return item.second->phase == Phase::kReleasing && item.second->released;
+    return item.second->phase == Phase::kReleasing && item.second->released();
   });
 }
 

@@ -31,6 +31,8 @@ struct EngineConfig {
   // Refuse an offer at once when the requests in line before it want more blocks than there are;
   // otherwise it waits for room until the node's accept deadline.
   bool refuse_when_full = true;
+  // Look into the node's own tiers before computing a prompt, and keep there what was computed.
+  bool reuse = false;
   // Called before layer_ready() in steps that hand a layer to a transfer; tests hold it there.
   std::function<void(uint32_t layer)> before_layer_ready;
 };
@@ -82,6 +84,7 @@ class EngineCore {
   void expire(TimePoint now);
   void admit(TimePoint now);
   bool take_blocks(Sequence& sequence, TimePoint now);
+  void run(Sequence& sequence);
   void preempt(Sequence& sequence);
   void end(Sequence& sequence, const Status& status);
   void release_blocks(Sequence& sequence);
@@ -100,6 +103,7 @@ class EngineCore {
 
   // engine_core_transfer.cc
   Status start_transfer(Sequence& sequence, TimePoint now);
+  void start_reuse(Sequence& sequence, TimePoint now);
   void loaded(Sequence& sequence, uint32_t tokens);
   void compute_instead(Sequence& sequence, const Status& why);
   void close_transfer(Sequence& sequence, const Status& status);

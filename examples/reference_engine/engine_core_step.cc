@@ -44,7 +44,7 @@ EngineCore::Batch EngineCore::plan() {
     if (sequence->phase != Phase::kRunning) continue;
     running.push_back(sequence.get());
     entries.push_back({sequence->known(), sequence->computed,
-                       static_cast<uint32_t>(sequence->blocks.size()), sequence->released});
+                       static_cast<uint32_t>(sequence->blocks.size()), sequence->released()});
   }
   const StepPlan plan = plan_step(entries, {cache_.block_tokens(), cache_.free_blocks(),
                                             config_.prefill_tokens, config_.max_batch});
@@ -100,8 +100,8 @@ void EngineCore::add_token(Sequence& sequence, uint32_t token) {
 
 void EngineCore::complete(Sequence& sequence, Finish finish) {
   sequence.finish = finish;
-  const bool fetched_later =
-      sequence.prefill && sequence.request.transfer->peer.empty() && !sequence.released;
+  const bool fetched_later = sequence.prefill && sequence.request.transfer &&
+                             sequence.request.transfer->peer.empty() && !sequence.released();
   if (fetched_later)
     sequence.phase = Phase::kPublishing;
   else

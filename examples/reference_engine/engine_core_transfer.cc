@@ -14,7 +14,7 @@ Status EngineCore::start_transfer(Sequence& sequence, TimePoint now) {
   if (params.role == TransferRole::kPrefill) {
     BATON_ASSIGN_OR_RETURN(sequence.prefill,
                            transfers_->prefill(params, sequence.request.prompt, budget, released));
-    sequence.released = false;
+    ++sequence.users;
     return ok_status();
   }
   auto decode = transfers_->decode(
@@ -27,10 +27,40 @@ Status EngineCore::start_transfer(Sequence& sequence, TimePoint now) {
     return ok_status();
   }
   sequence.decode = std::move(decode).value();
-  sequence.released = false;
+  ++sequence.users;
   sequence.phase = Phase::kAwaiting;
   transfer_changed(id);
   return ok_status();
+}
+
+// What the node's own tiers have of the prompt is loaded, and what is computed kept there. Where
+// either cannot be the prompt is computed as ever.
+void EngineCore::start_reuse(Sequence& sequence, TimePoint now) {
+  const Duration budget =
+      std::min<Duration>(sequence.request.deadline - now, std::chrono::hours(1));
+  const uint64_t id = sequence.id;
+  const auto released = [post = hooks_.released, id] { post(id); };
+  TransferParams own{
+      .handoff = {HandoffId::random(), 1}, .flow = protocol::Flow::kFetch, .keep = true};
+  if (sequence.request.transfer) own.salt = sequence.request.transfer->salt;
+  if (!sequence.prefill) {
+    auto keep = transfers_->prefill(own, sequence.request.prompt, budget, released);
+    if (keep.ok()) {
+      sequence.prefill = std::move(keep).value();
+      ++sequence.users;
+    }
+  }
+  own.handoff.id = HandoffId::random();
+  auto load = transfers_->decode(
+      own, sequence.request.prompt, budget, [post = hooks_.changed, id] { post(id); }, released);
+  if (!load.ok())
+    return log::warn("request {} does not look into the tiers: {}", sequence.request.name,
+                     load.status().to_string());
+  sequence.decode = std::move(load).value();
+  sequence.own_load = true;
+  ++sequence.users;
+  sequence.phase = Phase::kAwaiting;
+  transfer_changed(id);
 }
 
 void EngineCore::transfer_changed(uint64_t id) {
@@ -63,15 +93,21 @@ void EngineCore::loaded(Sequence& sequence, uint32_t tokens) {
               "loaded what was not accepted");
   // The last token is computed for its logits; its KV becomes the same bits again.
   sequence.computed = std::min(tokens, sequence.prompt_tokens() - 1);
-  sequence.phase = Phase::kRunning;
   sequence.decode->done();
+  run(sequence);
 }
 
 void EngineCore::compute_instead(Sequence& sequence, const Status& why) {
-  log::info("request {} is computed here: handoff={} why={}", sequence.request.name,
-            sequence.request.transfer->handoff.to_string(), why.to_string());
-  sequence.phase = sequence.blocks.empty() ? Phase::kQueued : Phase::kRunning;
+  log::log(sequence.own_load ? log::Level::kDebug : log::Level::kInfo,
+           "request {} is computed here: handoff={} why={}", sequence.request.name,
+           sequence.own_load ? "none" : sequence.request.transfer->handoff.to_string(),
+           why.to_string());
   sequence.decode->abort(why.message());
+  if (sequence.blocks.empty()) {
+    sequence.phase = Phase::kQueued;
+  } else {
+    run(sequence);
+  }
 }
 
 void EngineCore::close_transfer(Sequence& sequence, const Status& status) {
@@ -89,8 +125,9 @@ void EngineCore::transfer_released(uint64_t id) {
   const auto found = sequences_.find(id);
   if (found == sequences_.end()) return;
   Sequence& sequence = *found->second;
-  sequence.released = true;
-  if (sequence.prefill) {
+  --sequence.users;
+  if (!sequence.released()) return;
+  if (sequence.prefill && sequence.request.transfer) {
     const HandoffReport report = sequence.prefill->report();
     log::info("handoff {} left the engine's blocks: request={} end={} transport={} bytes={}{}{}",
               sequence.request.transfer->handoff.to_string(), sequence.request.name,

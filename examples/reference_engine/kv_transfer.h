@@ -29,12 +29,15 @@ struct TransferParams {
   protocol::Flow flow = protocol::Flow::kPush;
   std::vector<HostPort> peer;  // role prefill: empty means that a decoder will fetch later
   std::string salt;
+  // Of this node's own tiers, without a peer: what is computed is kept there, and held for nobody.
+  bool keep = false;
 };
 
 class PrefillTransfer {
  public:
   virtual ~PrefillTransfer() = default;
-  virtual void begin(std::span<const uint32_t> blocks) = 0;
+  // The KV of the first `cached_tokens` is in the blocks already.
+  virtual void begin(std::span<const uint32_t> blocks, uint32_t cached_tokens) = 0;
   virtual void layer_ready(uint32_t layer, uint32_t tokens) = 0;
   virtual void finish() = 0;
   virtual void abort(const std::string& why) = 0;

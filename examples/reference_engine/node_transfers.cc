@@ -12,7 +12,9 @@ namespace {
 class NodePrefill final : public PrefillTransfer {
  public:
   explicit NodePrefill(std::unique_ptr<PrefillSession> session) : session_(std::move(session)) {}
-  void begin(std::span<const uint32_t> blocks) override { session_->begin(blocks, 0); }
+  void begin(std::span<const uint32_t> blocks, uint32_t cached_tokens) override {
+    session_->begin(blocks, cached_tokens);
+  }
   void layer_ready(uint32_t layer, uint32_t tokens) override {
     session_->layer_ready(layer, tokens);
   }
@@ -45,10 +47,13 @@ class NodeTransfers final : public KvTransfers {
   Result<std::unique_ptr<PrefillTransfer>> prefill(const TransferParams& params,
                                                    const std::vector<uint32_t>& prompt,
                                                    Duration budget, Callback on_released) override {
+    std::optional<Duration> lease;
+    if (params.keep) lease = Duration::zero();
     BATON_ASSIGN_OR_RETURN(auto session, PrefillSession::create(node_,
                                                                 {.handoff = params.handoff,
                                                                  .peer = params.peer,
                                                                  .budget = budget,
+                                                                 .lease = lease,
                                                                  .tokens = prompt,
                                                                  .salt = params.salt},
                                                                 std::move(on_released)));

@@ -17,11 +17,12 @@ namespace {
 
 constexpr Duration kLastAnswers = std::chrono::milliseconds(500);
 
-NodeConfig node_config(const Options& options, const Model& model, const KvCache& cache,
-                       Token token, NodeSeams seams) {
+Result<NodeConfig> node_config(const Options& options, const Model& model, const KvCache& cache,
+                               Token token, NodeSeams seams) {
   NodeConfig config;
+  BATON_RETURN_IF_ERROR(apply(options.node_options, config));
   config.listen = *options.node;
-  config.http = options.node_http;
+  config.tiers.store = options.store;
   config.fingerprint = fingerprint_of(model);
   config.chunk_tokens = options.chunk_tokens;
   config.kv = kv_memory_of(cache, model.llama->config());
@@ -29,24 +30,13 @@ NodeConfig node_config(const Options& options, const Model& model, const KvCache
   config.retained_bytes = options.host_tier_bytes;
   config.transit_bytes = options.transit_bytes;
   config.window_bytes = options.window_bytes;
-  config.channel = options.channel;
-  config.tcp.port = options.tcp_port;
-  config.tcp.lanes = options.tcp_lanes;
-  config.tcp.congestion = options.tcp_congestion;
-  config.huge_pages = options.huge_pages;
   config.retain_received = options.retain_received;
-  config.control.heartbeat_interval = options.heartbeat;
-  config.control.advertise = options.advertise;
-  config.control.tls = options.tls;
   config.token = std::move(token);
-  config.insecure = options.insecure;
-  config.sender.progress_deadline = options.progress;
   config.receiver.first_contact_deadline = options.first_contact;
   config.receiver.record_ttl = options.record;
   config.receiver.accept_deadline = options.accept;
   // A peer with the same options refuses by itself before this is over.
   config.sender.accept_deadline = options.record + options.accept + std::chrono::seconds(1);
-  config.receiver.progress_deadline = options.progress;
   config.seams = std::move(seams);
   return config;
 }
@@ -78,9 +68,9 @@ Status start(Program& program, const Options& options, EngineSeams seams) {
                 .only_role = options.role,
                 .token = token};
   if (options.node) {
-    BATON_ASSIGN_OR_RETURN(program.node,
-                           Node::create(node_config(options, program.model, *program.cache, token,
-                                                    std::move(seams.node))));
+    BATON_ASSIGN_OR_RETURN(NodeConfig config, node_config(options, program.model, *program.cache,
+                                                          token, std::move(seams.node)));
+    BATON_ASSIGN_OR_RETURN(program.node, Node::create(std::move(config)));
     program.transfers = make_node_transfers(*program.node);
     api.own_node = program.node->advertised();
   }
@@ -90,6 +80,7 @@ Status start(Program& program, const Options& options, EngineSeams seams) {
                    .max_batch = options.max_batch,
                    .max_queue = options.max_queue,
                    .refuse_when_full = options.refuse_when_full,
+                   .reuse = options.reuse,
                    .before_layer_ready = std::move(seams.before_layer_ready)},
       program.transfers.get(), program.metrics());
   BATON_ASSIGN_OR_RETURN(program.api, ApiServer::listen(program.loop, std::move(api), program.model,

@@ -1,5 +1,7 @@
 // One request inside the engine: its tokens, its blocks, its place in life.
 //
+// A request that looks into its own node's tiers first waits in kAwaiting for their answer.
+//
 //              kQueued ──────────── room ───────────────┐
 //                 ▲  ▲ failed, refused                  ▼
 //   kAwaiting ────┼──┘                               kRunning ──> kReleasing ──> gone
@@ -44,14 +46,16 @@ struct Sequence {
 
   std::unique_ptr<PrefillTransfer> prefill;
   std::unique_ptr<DecodeTransfer> decode;
+  bool own_load = false;  // `decode` asks this node's own tiers
   bool prefill_begun = false;
   bool prefill_open = false;  // begun, neither finished nor aborted
-  bool released = true;       // no transfer uses the blocks
+  uint32_t users = 0;         // transfers that may still use the blocks
 
   TimePoint arrived, admitted, first_token;
 
   uint32_t prompt_tokens() const { return static_cast<uint32_t>(request.prompt.size()); }
   uint32_t known() const { return static_cast<uint32_t>(tokens.size()); }
+  bool released() const { return users == 0; }
   uint32_t generated() const { return known() - prompt_tokens(); }
   bool waits() const {
     return phase == Phase::kQueued || phase == Phase::kAwaiting || phase == Phase::kOffered;

@@ -249,6 +249,23 @@ class Engine(Process):
         return seen["debug"]
 
 
+class Store(Process):
+    """A baton-store. `node` is the HTTP of its node."""
+
+    def wait_ready(self, seconds=20):
+        super().wait_ready(seconds)
+        self.node = Api(self.ready["node_http"], scaled(10), self.token)
+        return self
+
+    def metrics(self):
+        return self.node.metrics()
+
+    def debug(self):
+        answer = self.node.get("/debug/handoffs")
+        assert answer.status == 200, answer
+        return answer.json
+
+
 class Router(Process):
     def wait_ready(self, seconds=20):
         super().wait_ready(seconds)
@@ -321,6 +338,10 @@ class Baton:
                 legs += [flag, f"http://{ready['listen']}={ready['node']}@{ready['node_http']}"]
         flags = {"listen": "127.0.0.1:0", **flags}
         return self.start(Router, name, "baton-router", [*command_line(flags), *legs], env, wait)
+
+    def store(self, name="store", env=None, wait=True, **flags):
+        flags = {"node": "127.0.0.1:0", "node_http": "127.0.0.1:0", "channel": CHANNEL, **flags}
+        return self.start(Store, name, "baton-store", command_line(flags), env, wait)
 
     def cluster(self, prefillers=1, decoders=1, prefill=None, decode=None, router=None, **common):
         """Engines and a router before them. `prefill`, `decode`: flags of that side only (a dict,

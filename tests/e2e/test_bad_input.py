@@ -246,6 +246,7 @@ ENGINE = ["--role", "both", "--listen", "127.0.0.1:0"]
     (["--role", "decode", "--listen", "127.0.0.1:0", "--node", "nowhere", "--model", MODEL],
      ["nowhere"]),
     ([*ENGINE, "--model", MODEL, "--threads", "0"], ["threads"]),
+    ([*ENGINE, "--model", MODEL, "--reuse"], ["--reuse", "--node"]),
     ([*ENGINE, "--model", "random:layers=four"], ["layers"]),
     ([*ENGINE, "--model", "random:layer=4"], ["layer", "layers"]),
     ([*ENGINE, "--model", "random:layers=4000000000"], ["layers"]),
@@ -258,6 +259,16 @@ ENGINE = ["--role", "both", "--listen", "127.0.0.1:0"]
 ], ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else None)
 def test_wrong_engine_flags(arguments, words):
     assert_one_clear_line(run_to_its_end("reference_engine", *arguments), *words)
+
+
+@pytest.mark.parametrize("arguments, words", [
+    ([], ["--memory"]),
+    (["--memory", "lots"], ["--memory", "lots"]),
+    (["--memory", "1MiB", "--chunk-bytes", "2MiB"], ["1048576", "2097152"]),
+    (["--memory", "1MiB", "--node", "nowhere"], ["--node", "nowhere"]),
+], ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else None)
+def test_wrong_store_flags(arguments, words):
+    assert_one_clear_line(run_to_its_end("baton-store", *arguments), *words)
 
 
 LEGS = ["--prefill", "http://127.0.0.1:1=127.0.0.1:2@127.0.0.1:3",

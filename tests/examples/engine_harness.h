@@ -50,6 +50,7 @@ class ScriptedTransfers final : public KvTransfers {
     DecodeTransfer::Poll poll;
     std::vector<uint32_t> blocks;           // begun with or accepted
     std::map<uint32_t, uint32_t> computed;  // tokens by layer
+    uint32_t cached = 0;                    // tokens, when it was begun
     bool begun = false, finished = false, aborted = false, done = false, refused = false;
     std::string why;
     Callback on_change, on_released;
@@ -65,6 +66,8 @@ class ScriptedTransfers final : public KvTransfers {
 
   // The latest handoff.
   Handoff& last() { return *handoffs_.back(); }
+  // By the order in which they were started.
+  Handoff& at(size_t i) { return *handoffs_.at(i); }
   Status refuse_with;  // when set, nothing can be started
 
   Result<std::unique_ptr<PrefillTransfer>> prefill(const TransferParams&,
@@ -93,9 +96,10 @@ class ScriptedTransfers final : public KvTransfers {
   class Prefill final : public PrefillTransfer {
    public:
     explicit Prefill(std::shared_ptr<Handoff> handoff) : handoff_(std::move(handoff)) {}
-    void begin(std::span<const uint32_t> blocks) override {
+    void begin(std::span<const uint32_t> blocks, uint32_t cached_tokens) override {
       EXPECT_FALSE(handoff_->begun) << "begun twice";
       handoff_->begun = true;
+      handoff_->cached = cached_tokens;
       handoff_->blocks.assign(blocks.begin(), blocks.end());
     }
     void layer_ready(uint32_t layer, uint32_t tokens) override {

@@ -66,6 +66,8 @@ TEST(Options, ReadsEveryFlag) {
                              "--budget-ms",
                              "14",
                              "--wait-when-full",
+                             "--store",
+                             "127.0.0.1:4",
                              "--huge-pages"});
   ASSERT_TRUE(std::holds_alternative<Options>(parsed));
   const Options& options = std::get<Options>(parsed);
@@ -74,7 +76,7 @@ TEST(Options, ReadsEveryFlag) {
   EXPECT_EQ(options.model_name, "n");
   EXPECT_EQ(options.listen, (HostPort{"127.0.0.1", 1}));
   EXPECT_EQ(options.node, (HostPort{"127.0.0.1", 2}));
-  EXPECT_EQ(options.node_http, (HostPort{"127.0.0.1", 3}));
+  EXPECT_EQ(options.node_options.node_http, "127.0.0.1:3");
   EXPECT_EQ(options.block_tokens, 32u);
   EXPECT_EQ(options.chunk_tokens, 64u);
   EXPECT_EQ(options.kv_blocks, 7u);
@@ -85,13 +87,14 @@ TEST(Options, ReadsEveryFlag) {
   EXPECT_EQ(options.host_tier_bytes, 1u << 30);
   EXPECT_EQ(options.transit_bytes, 2u << 20);
   EXPECT_EQ(options.window_bytes, 3u << 10);
-  EXPECT_TRUE(options.transient && options.retain_received && options.huge_pages);
+  EXPECT_TRUE(options.transient && options.retain_received && options.node_options.huge_pages);
   EXPECT_EQ(options.seed, 5u);
-  EXPECT_EQ(options.heartbeat, std::chrono::milliseconds(10));
+  EXPECT_EQ(options.node_options.heartbeat_ms, 10u);
   EXPECT_EQ(options.first_contact, std::chrono::milliseconds(11));
   EXPECT_EQ(options.record, std::chrono::milliseconds(15));
   EXPECT_EQ(options.accept, std::chrono::milliseconds(12));
-  EXPECT_EQ(options.progress, std::chrono::milliseconds(13));
+  EXPECT_EQ(options.node_options.progress_ms, 13u);
+  EXPECT_EQ(options.store, (HostPort{"127.0.0.1", 4}));
   EXPECT_EQ(options.budget, std::chrono::milliseconds(14));
   EXPECT_FALSE(options.refuse_when_full);
 }
@@ -117,7 +120,9 @@ TEST(Options, WrongFlagsAreOneLineAndExitCode2) {
       {"--model", "m", "--node-http", "127.0.0.1:0"},
       {"--model", "m", "--node", "127.0.0.1:0", "--chunk-tokens", "40"},
       {"--model", "m", "--host-tier", "lots"},
-      {"--model", "m", "--host-tier", "5MB"},
+      {"--model", "m", "--host-tier", "5 MB"},
+      {"--model", "m", "--store", "nowhere"},
+      {"--model", "m", "--node", "127.0.0.1:0", "--channel", "pigeon"},
       {"--model", "m", "--transient", "--retain"},
   };
   for (const auto& words : wrong) {
@@ -130,14 +135,6 @@ TEST(Options, WrongFlagsAreOneLineAndExitCode2) {
     EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
     EXPECT_EQ(said.rfind("reference_engine: ", 0), 0u) << said;
   }
-}
-
-TEST(Options, ReadsBytes) {
-  EXPECT_EQ(*parse_bytes("0"), 0u);
-  EXPECT_EQ(*parse_bytes("12345"), 12345u);
-  EXPECT_EQ(*parse_bytes("64KiB"), 65536u);
-  for (const char* wrong : {"", "-1", "1.5MiB", "1 MiB", "1mib", "99999999999GiB", "MiB"})
-    EXPECT_EQ(parse_bytes(wrong).status().code(), Code::kInvalidArgument) << wrong;
 }
 
 }  // namespace
