@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 import tiny_model
 from engines import Engine, Pair
+from ranks import make_rank
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -73,6 +74,20 @@ def small(start):
         "long_prefill_token_threshold": 300, "scheduler_reserve_full_isl": False}).wait_ready()
     yield engine
     assert engine.end() == 0
+
+
+@pytest.fixture
+def ranks():
+    made = []
+
+    def make(fill=0, **options):
+        made.append(make_rank(fill, **options))
+        return made[-1]
+
+    yield make
+    for rank in made:
+        rank.side.close()
+        assert rank.side.node.closed
 
 
 # The channel, vLLM's block size, and how many tokens it computes in a step: prefill in one step, or

@@ -1,11 +1,18 @@
 """A worker's side over a node of its own, stepped as vLLM's runner does it."""
 
 import time
+import uuid
 
-from baton.vllm import config
-from baton.vllm.orders import Open, Orders
+import torch
+
+from baton.vllm import config, layout
+from baton.vllm.orders import Accept, Open, Orders, Progress
 from baton.vllm.worker_side import WorkerSide
 from nodes import DEADLINE_S, fingerprint
+
+LAYERS, BLOCKS, TOKENS, WORDS = 3, 40, 32, 64
+# Of a prompt of 100 tokens, at the prefiller and at the decoder.
+BLOCKS_P, BLOCKS_D = [4, 9, 2, 30], [11, 12, 0, 39]
 
 
 class Rank:
@@ -29,9 +36,9 @@ class Rank:
             self.side.layer_ready(name)
         self.side.accept_loads(orders)
         self.side.end_step()
-        results = self.side.take_results()
-        self.told["sent"] += results.sent
-        self.told["received"] += results.received
+        sent, received = self.side.take_results()
+        self.told["sent"] += sent
+        self.told["received"] += received
         self.told["bad"] |= self.side.take_bad_blocks()
         news = self.side.take_news()
         if news is not None:
@@ -53,3 +60,32 @@ class Rank:
 def opened(request_id, role, handoff, peer=(), tokens=100, flow="push", budget_s=20.0):
     return Open(request_id, role, handoff, 1, flow, list(peer), budget_s, list(range(tokens)), "",
                 "")
+
+
+def detect(kv):
+    return layout.detect(kv, dict.fromkeys(kv, layout.Packing("test", opaque=True)),
+                         block_tokens=TOKENS, heads=1, blocks=BLOCKS)
+
+
+def make_rank(fill, identity=None, **options):
+    storage = torch.full((LAYERS, BLOCKS, WORDS), fill, dtype=torch.int64)
+    kv = {f"layers.{i}": storage[i] for i in range(LAYERS)}
+    return Rank(kv, detect(kv), identity, host_tier_mib=1, **options)
+
+
+def both(ranks, there=0):
+    """A prefiller and a decoder whose sessions are open."""
+    p, d, handoff = ranks(fill=7), ranks(fill=there), str(uuid.uuid4())
+    p.step(Orders(opens=[opened("p", "prefill", handoff, [d.address])]))
+    d.step(Orders(opens=[opened("d", "decode", handoff, [p.address])]))
+    return p, d
+
+
+def compute(p, layers=True):
+    p.step(Orders(progress=[Progress("p", 32, BLOCKS_P[:1], first=True)]), layers)
+    p.step(Orders(progress=[Progress("p", 100, BLOCKS_P[1:], last=True)]), layers)
+
+
+def accept(d, held=0):
+    d.until(lambda told: "d" in told["offered"])
+    d.step(Orders(accepts=[Accept("d", BLOCKS_D, held, 100)]))

@@ -22,6 +22,7 @@ from baton.vllm.scheduler_side import SchedulerSide
 from baton.vllm.stats import BatonPromMetrics, BatonStats
 from baton.vllm.worker_side import WorkerSide
 
+
 def check_supported(vllm_config, kv_cache_config):
     """ValueError naming what this connector does not do yet."""
     parallel = vllm_config.parallel_config
@@ -102,9 +103,8 @@ class BatonConnector(base.KVConnectorBase_V1):
         self._worker.end_step()
 
     def get_transfer_results(self, finished_req_ids):
-        results = self._worker.take_results()
-        return base.KVConnectorTransferResults(finished_sending=results.sent,
-                                               finished_recving=results.received)
+        sent, received = self._worker.take_results()
+        return base.KVConnectorTransferResults(finished_sending=sent, finished_recving=received)
 
     def get_finished(self, finished_req_ids):
         results = self.get_transfer_results(finished_req_ids)

@@ -13,8 +13,8 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
 
 @dataclasses.dataclass
 class Open:
-    """A session is to be made: "prefill" and "decode" as kv_transfer_params say; "store" keeps whole
-    chunks in the host tier; "reload" asks it for them, and finding none is no failure."""
+    """A session is to be made: "prefill" and "decode" as kv_transfer_params say; "store" keeps
+    whole chunks in the host tier; "reload" asks it for them, and finding none is no failure."""
 
     request_id: str
     role: str
@@ -72,6 +72,12 @@ class Orders(KVConnectorMetadata):
     preempted: list = dataclasses.field(default_factory=list)  # ids of sends whose blocks are gone
     closes: list = dataclasses.field(default_factory=list)
     idle: bool = False  # this step computes nothing
+
+    def take(self):
+        """What was said so far; nothing is left."""
+        taken = dataclasses.replace(self)
+        self.__init__()
+        return taken
 
 
 @dataclasses.dataclass
