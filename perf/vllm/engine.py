@@ -1,4 +1,5 @@
-"""An engine in a process of its own (worker.py), as the measuring program holds it."""
+"""An engine in a process of its own, as the measuring program holds it, and the tests of
+tests/vllm."""
 
 import itertools
 import json
@@ -18,25 +19,28 @@ class EngineError(Exception):
     """It did not start, ended, or gave no answer; the text says which and where its log is."""
 
 
-class Engine:
-    """Ends with this process, even while it stands still."""
+def baton(role, policy="recompute", **options):
+    """vLLM's kv_transfer_config for our connector."""
+    return {"kv_connector": "BatonConnector", "kv_connector_module_path": "baton.vllm",
+            "kv_role": role, "kv_load_failure_policy": policy, "kv_connector_extra_config": options}
 
-    def __init__(self, name, core, setup, log, environment=None, yielding=False):
-        """`yielding`: its threads that do not compute run where and when nobody else would."""
-        self.name, self.core, self.log, self._yielding = name, core, log, yielding
+
+class EngineProcess:
+    """A program that answers commands, a JSON object a line each way; its first answer, with the
+    id 0, is that it is ready. It ends with this process, even while it stands still."""
+
+    def __init__(self, name, program, setup, log, environment):
+        self.name, self.log = name, Path(log)
         self._ids = itertools.count(1)
         self._answers = {0: queue.Queue()}
         self._lock = threading.Lock()
         self._ended = False
-        # What vLLM's own launcher makes of VLLM_CPU_OMP_THREADS_BIND=<core> for a worker process;
-        # in an engine without one nobody does it.
-        binding = {"OMP_NUM_THREADS": "1", "OMP_PLACES": f"{{{core}}}", "OMP_PROC_BIND": "true"}
         with open(log, "ab") as stderr:
             self.process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", sys.executable, str(HERE / "worker.py"),
+                ["setpriv", "--pdeathsig", "KILL", sys.executable, str(program),
                  json.dumps(setup)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True,
-                env={**os.environ, **binding, **(environment or {})})
+                env={**os.environ, **environment})
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self):
@@ -78,10 +82,10 @@ class Engine:
 
     def wait_ready(self):
         self.wait(0, START_S)
-        return self.call("bind", core=self.core, yielding=self._yielding)
+        return self
 
-    def call(self, do, **what):
-        return self.wait(self.send(do, **what))
+    def call(self, do, deadline=ANSWER_S, **what):
+        return self.wait(self.send(do, **what), deadline)
 
     def stand_still(self):
         self.process.send_signal(signal.SIGSTOP)
@@ -89,12 +93,32 @@ class Engine:
     def go_on(self):
         self.process.send_signal(signal.SIGCONT)
 
-    def end(self):
+    def end(self, deadline=60):
+        """Its exit code; None where it had to be killed."""
         if self.process.poll() is None:
             self.go_on()
             self.process.stdin.close()
             try:
-                self.process.wait(30)
+                self.process.wait(deadline)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+                return None
+        return self.process.returncode
+
+
+class Engine(EngineProcess):
+    """worker.py, its computing thread on one core."""
+
+    def __init__(self, name, core, setup, log, environment=None, yielding=False):
+        """`yielding`: its threads that do not compute run where and when nobody else would."""
+        # What vLLM's own launcher makes of VLLM_CPU_OMP_THREADS_BIND=<core> for a worker process;
+        # in an engine without one nobody does it.
+        binding = {"OMP_NUM_THREADS": "1", "OMP_PLACES": f"{{{core}}}", "OMP_PROC_BIND": "true"}
+        super().__init__(name, HERE / "worker.py", setup, log, {**binding, **(environment or {})})
+        self.core, self._yielding = core, yielding
+
+    def wait_ready(self):
+        """Which cores its threads were on, and are now."""
+        super().wait_ready()
+        return self.call("bind", core=self.core, yielding=self._yielding)

@@ -21,7 +21,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 import report
-from engine import Engine, EngineError
+from engine import Engine, EngineError, baton
 from prompts import prompt
 from variants import Alone, Nixl, Offload, PrefillAlone, Push, TwoSteps, Wrong
 
@@ -38,10 +38,8 @@ def note(text):
     print(f"measure: {text}", file=sys.stderr, flush=True)
 
 
-def baton(role, channel, **options):
-    return {"kv_connector": "BatonConnector", "kv_connector_module_path": "baton.vllm",
-            "kv_role": role, "kv_load_failure_policy": "recompute",
-            "kv_connector_extra_config": {"channel": channel, "host_tier_mib": 512, **options}}
+def ours(role, options, **further):
+    return baton(role, channel=options.channel, host_tier_mib=512, **further)
 
 
 def nixl(role):
@@ -88,8 +86,8 @@ class Engines:
             try:
                 bound = engine.wait_ready()
                 others = sorted({tuple(cores) for cores in bound["others"]})
-                note(f"{engine.name}: computes on core {engine.core} (was on {bound['before']}), its "
-                     f"{len(bound['others'])} other threads are on {others}")
+                note(f"{engine.name}: computes on core {engine.core} (was on {bound['before']}), "
+                     f"its {len(bound['others'])} other threads are on {others}")
                 engine.call("forget")  # touches all of the KV's memory
                 engine.stand_still()
             except EngineError as error:
@@ -194,15 +192,15 @@ def same_tokens(taken):
 def measure_handoffs(options, engines, prompts):
     """The rounds, and who is not in them, and why."""
     single = engines.start("single", 0)
-    prefiller = engines.start("prefiller", 0, baton("kv_producer", options.channel))
-    decoder = engines.start("decoder", 1, baton("kv_consumer", options.channel))
+    prefiller = engines.start("prefiller", 0, ours("kv_producer", options))
+    decoder = engines.start("decoder", 1, ours("kv_consumer", options))
     theirs = []
     if not options.without_nixl:
         folder = nixl_packages(options.nixl)
         paths = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
         for index, role in enumerate(("kv_producer", "kv_consumer")):
-            # NIXL's progress threads poll without end, on the cores of the engines; and its connector
-            # moves the computing thread to the machine's last core, the decoder's.
+            # NIXL's progress threads poll without end, on the cores of the engines; and its
+            # connector moves the computing thread to the machine's last core, the decoder's.
             theirs.append(engines.start(f"nixl-{role[3:]}", index, nixl(role), {
                 "PYTHONPATH": paths, "VLLM_NIXL_SIDE_CHANNEL_PORT": str(options.nixl_port + index),
                 **dict(each.split("=", 1) for each in options.nixl_env)},
@@ -237,8 +235,8 @@ def kept_with_tail(tokens):
 
 
 def measure_offload(options, engines, prompts):
-    both = engines.start("both", 0, baton("kv_both", options.channel))
-    tails = engines.start("tails", 0, baton("kv_both", options.channel, offload_tails=True))
+    both = engines.start("both", 0, ours("kv_both", options))
+    tails = engines.start("tails", 0, ours("kv_both", options, offload_tails=True))
     theirs = {name: engines.start(name, 0, {
         "kv_connector": name, "kv_role": "kv_both",
         "kv_connector_extra_config": {"cpu_bytes_to_use": 1 << 30}})

@@ -49,8 +49,8 @@ def of(samples, variant, tokens, measure):
 
 
 def process_cpu(samples, variant, tokens):
-    """What all threads of the engine's process used during the step: says what a connector takes even
-    where others use the machine."""
+    """What all threads of the engine's process used during the step: says what a connector takes
+    even where others use the machine."""
     return [a + b for a, b in zip(of(samples, variant, tokens, "step_cpu"),
                                   of(samples, variant, tokens, "others_cpu"))]
 

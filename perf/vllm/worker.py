@@ -8,16 +8,12 @@ nothing is held for a handoff, the engine goes on stepping. All times are CLOCK_
 common to a host's processes.
 """
 
-import json
 import os
 import queue
-import sys
 import threading
 import time
-import traceback
 
-os.environ.update(VLLM_ENABLE_V1_MULTIPROCESSING="0", HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1",
-                  VLLM_CPU_KVCACHE_SPACE="1")
+import vllm_engine
 
 # The connector's hooks that run within a step of the worker.
 HOOKS = ("handle_preemptions", "bind_connector_metadata", "start_load_kv", "wait_for_layer_load",
@@ -26,18 +22,6 @@ HOOKS = ("handle_preemptions", "bind_connector_metadata", "start_load_kv", "wait
 
 # A request's blocks are held for what is copied out of them, no longer.
 FREED_WITHIN_S = 10
-
-
-def start(setup):
-    from vllm import LLM
-
-    arguments = dict(model=setup["model"], dtype="float32", max_model_len=2048, max_num_seqs=8,
-                     max_num_batched_tokens=2048, enforce_eager=True, gpu_memory_utilization=0.2,
-                     disable_log_stats=False, num_gpu_blocks_override=40)
-    arguments.update(setup.get("arguments", {}))
-    if setup.get("connector"):
-        arguments["kv_transfer_config"] = setup["connector"]
-    return LLM(**arguments)
 
 
 class Running:
@@ -52,7 +36,9 @@ class Running:
 
 class Worker:
     def __init__(self, setup):
-        self.llm = start(setup)
+        self.llm = vllm_engine.start(
+            setup, max_num_batched_tokens=2048, gpu_memory_utilization=0.2,
+            num_gpu_blocks_override=40)
         self.engine = self.llm.llm_engine
         self.core = self.engine.engine_core.engine_core
         self.scheduler = self.core.scheduler
@@ -68,7 +54,7 @@ class Worker:
 
         def counted(*arguments):
             output = schedule(*arguments)
-            self.computed = self._prompt_tokens(output)
+            self.computed = sum(vllm_engine.prompt_tokens(self.scheduler, output).values())
             return output
 
         def timed():
@@ -102,27 +88,14 @@ class Worker:
 
         return timed
 
-    def _prompt_tokens(self, output):
-        cached = output.scheduled_cached_reqs
-        before = [(new.req_id, new.num_computed_tokens) for new in output.scheduled_new_reqs]
-        total = 0
-        for request_id, done in before + list(zip(cached.req_ids, cached.num_computed_tokens)):
-            prompt = self.scheduler.requests[request_id].num_prompt_tokens
-            total += max(0, min(prompt, done + output.num_scheduled_tokens[request_id]) - done)
-        return total
-
     # --- commands
 
     def request(self, command):
-        from vllm import SamplingParams
-
-        params = command.get("params")
-        sampling = SamplingParams(temperature=0, max_tokens=command["max_tokens"], ignore_eos=True,
-                                  extra_args={"kv_transfer_params": params} if params else None)
         one = Running(command)
         self.running[str(command["id"])] = one
         self.engine.add_request(str(command["id"]), {"prompt_token_ids": command["prompt"],
-                                                     "cache_salt": command["salt"]}, sampling)
+                                                     "cache_salt": command["salt"]},
+                                vllm_engine.sampling(command))
 
     def node(self, command):
         from vllm.distributed.kv_transfer import get_kv_transfer_group
@@ -173,9 +146,9 @@ class Worker:
             one.times += [time.monotonic()] * (len(tokens) - len(one.times))
             if output.finished:
                 del self.running[output.request_id]
-                answer({"id": one.id, "value": {
+                answer(id=one.id, value={
                     "tokens": tokens, "added": one.added, "times": one.times, "steps": one.steps,
-                    "params": output.kv_transfer_params}})
+                    "params": output.kv_transfer_params})
         if not self.executed and self.scheduler.has_requests():
             time.sleep(0.001)  # as vLLM's server does
 
@@ -185,7 +158,7 @@ class Worker:
             busy = self.scheduler.has_requests()
             if not busy:
                 while settling:
-                    answer({"id": settling.pop(), "value": None})
+                    answer(id=settling.pop(), value=None)
             try:
                 command = commands.get(block=not busy)
             except queue.Empty:
@@ -199,38 +172,24 @@ class Worker:
             try:
                 value = getattr(self, command["do"])(command)
                 if command["do"] != "request":
-                    answer({"id": command["id"], "value": value})
-            except Exception as error:
-                traceback.print_exc()
-                answer({"id": command["id"], "error": f"{type(error).__name__}: {error}"})
+                    answer(id=command["id"], value=value)
+            except Exception as exception:
+                answer(id=command["id"], error=vllm_engine.error(exception))
 
 
 def main():
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what the engine prints goes to the log
-
-    def answer(value):
-        answers.write(json.dumps(value) + "\n")
-
-    try:
-        worker = Worker(json.loads(sys.argv[1]))
-        answer({"id": 0, "value": "ready"})
-    except Exception as error:
-        traceback.print_exc()
-        answer({"id": 0, "error": f"{type(error).__name__}: {error}"})
-        os._exit(1)
+    answer = vllm_engine.answers()
+    worker = vllm_engine.make(Worker, answer)
     commands = queue.SimpleQueue()
 
     def read():
-        for line in sys.stdin:
-            commands.put(json.loads(line))
+        for command in vllm_engine.commands():
+            commands.put(command)
         commands.put(None)
 
     threading.Thread(target=read, daemon=True).start()
     worker.serve(commands, answer)
-    worker.engine.engine_core.shutdown()
-    answers.flush()
-    os._exit(0)  # NIXL 1.5.1 crashes when the interpreter takes it apart
+    vllm_engine.shut_down(worker.llm)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,19 @@
 serve all tests."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
 
-import tiny_model
-from engines import Engine, Pair
-from ranks import make_rank
-
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "perf/vllm"))  # engines as processes, and prompts, are the same there
+
+import tiny_model  # noqa: E402
+from engine import baton  # noqa: E402
+from engines import Engine, Pair  # noqa: E402
+from ranks import make_rank  # noqa: E402
 
 
 def model_folder(dtype="float32"):
@@ -24,8 +27,15 @@ def start(tmp_path_factory):
     logs = tmp_path_factory.mktemp("engines")
     started = []
 
-    def make(name, role=None, core=None, **setup):
-        engine = Engine(name, {"model": model_folder(), "role": role, **setup},
+    def make(name, role=None, core=None, extra=None, policy="recompute", beside=(), **setup):
+        """`extra`: our connector's options; `beside`: further connectors, in one MultiConnector
+        with ours as the first."""
+        connector = baton(role, policy, **(extra or {})) if role else None
+        if beside:
+            connector = {"kv_connector": "MultiConnector", "kv_role": role,
+                         "kv_load_failure_policy": policy,
+                         "kv_connector_extra_config": {"connectors": [connector, *beside]}}
+        engine = Engine(name, {"model": model_folder(), "connector": connector, **setup},
                         logs / f"{name}.log", core)
         started.append(engine)
         return engine
@@ -66,8 +76,8 @@ def tiny(request, start, tiny_folder):
 
 @pytest.fixture(scope="session")
 def small(start):
-    """An instance that offloads, with nine blocks for KV: a prompt that needs them all evicts what was
-    there, and two requests that need more than these preempt each other."""
+    """An instance that offloads, with nine blocks for KV: a prompt that needs them all evicts what
+    was there, and two requests that need more than these preempt each other."""
     engine = start("small", "kv_both", 0, extra={"host_tier_mib": 1024}, arguments={
         "max_model_len": 1100, "num_gpu_blocks_override": 10, "max_num_batched_tokens": 1100,
         # Prompts advance side by side, admitted without room for all of both.

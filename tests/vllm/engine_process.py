@@ -1,50 +1,18 @@
 """One vLLM engine in this process, driven over stdin and stdout: a JSON object a line each way.
 
-    engine_process.py {"model": …, "role": "kv_producer", "extra": {…}, "arguments": {…}}
+    engine_process.py {"model": …, "connector": …, "arguments": {…}, "cache": folder}
 
-With "beside", a list of further connectors, all are in one MultiConnector, ours the first.
-
-The engine runs in the process (VLLM_ENABLE_V1_MULTIPROCESSING=0), so that its own counters, block
-pool and connector can be looked at. Lines on stdout that are no answers do not begin with '@'.
+Its model's compiled code is kept in "cache".
 """
 
 import json
 import os
-import sys
-import traceback
 
-os.environ.update(VLLM_ENABLE_V1_MULTIPROCESSING="0", HF_HUB_OFFLINE="1",
-                  VLLM_NO_USAGE_STATS="1", VLLM_CPU_KVCACHE_SPACE="1")
-# Threads that wait for each other sleep: with more of them than free cores the spinning of one keeps
-# the others from computing.
+import vllm_engine
+
+# Threads that wait for each other sleep: with more of them than free cores the spinning of one
+# keeps the others from computing.
 os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="0", KMP_BLOCKTIME="0")
-
-
-def start(setup):
-    if setup.get("cache"):
-        os.environ["VLLM_CACHE_ROOT"] = setup["cache"]
-    from vllm import LLM
-
-    arguments = dict(
-        model=setup["model"], dtype="float32", max_model_len=2048, max_num_seqs=8,
-        enforce_eager=True, gpu_memory_utilization=0.4, disable_log_stats=False)
-    arguments.update(setup.get("arguments", {}))
-    if setup.get("role"):
-        arguments["kv_transfer_config"] = {
-            "kv_connector": "BatonConnector",
-            "kv_connector_module_path": "baton.vllm",
-            "kv_role": setup["role"],
-            "kv_load_failure_policy": setup.get("policy", "recompute"),
-            "kv_connector_extra_config": setup.get("extra", {}),
-        }
-    if setup.get("beside"):
-        ours = arguments["kv_transfer_config"]
-        arguments["kv_transfer_config"] = {
-            "kv_connector": "MultiConnector", "kv_role": setup["role"],
-            "kv_load_failure_policy": ours["kv_load_failure_policy"],
-            "kv_connector_extra_config": {"connectors": [ours, *setup["beside"]]},
-        }
-    return LLM(**arguments)
 
 
 def ours_of(connector):
@@ -54,7 +22,9 @@ def ours_of(connector):
 
 class Engine:
     def __init__(self, setup):
-        self.llm = start(setup)
+        if setup.get("cache"):
+            os.environ["VLLM_CACHE_ROOT"] = setup["cache"]
+        self.llm = vllm_engine.start(setup, gpu_memory_utilization=0.4)
         self.core = self.llm.llm_engine.engine_core.engine_core
         self.scheduler = self.core.scheduler
         self.submitted = 1_000_000
@@ -69,22 +39,8 @@ class Engine:
         self.scheduler.schedule = counted
 
     def _count(self, output):
-        cached = output.scheduled_cached_reqs
-        before = {new.req_id: new.num_computed_tokens for new in output.scheduled_new_reqs}
-        before.update(zip(cached.req_ids, cached.num_computed_tokens))
-        for request_id, computed in before.items():
-            request = self.scheduler.requests[request_id]
-            tokens = output.num_scheduled_tokens[request_id]
-            prompt = max(0, min(request.num_prompt_tokens, computed + tokens) - computed)
-            self.scheduled[request_id] = self.scheduled.get(request_id, 0) + prompt
-
-    def _sampling(self, request):
-        from vllm import SamplingParams
-
-        params = request.get("params")
-        return SamplingParams(temperature=0, max_tokens=request.get("max_tokens", 24),
-                              ignore_eos=True,
-                              extra_args={"kv_transfer_params": params} if params else None)
+        for request_id, tokens in vllm_engine.prompt_tokens(self.scheduler, output).items():
+            self.scheduled[request_id] = self.scheduled.get(request_id, 0) + tokens
 
     # --- commands
 
@@ -97,7 +53,7 @@ class Engine:
             if request.get("salt"):
                 prompt["cache_salt"] = request["salt"]
             prompts.append(prompt)
-            samplings.append(self._sampling(request))
+            samplings.append(vllm_engine.sampling(request))
         self.scheduled.clear()
         outputs = self.llm.generate(prompts, samplings, use_tqdm=False)
         by_output = sorted(self.scheduled)  # ids count up, so they sort as the prompts do
@@ -115,7 +71,7 @@ class Engine:
             self.submitted += 1
             ids.append(str(self.submitted))
             prompt = {"prompt_token_ids": request["prompt"], "cache_salt": request["salt"]}
-            self.llm.llm_engine.add_request(ids[-1], prompt, self._sampling(request))
+            self.llm.llm_engine.add_request(ids[-1], prompt, vllm_engine.sampling(request))
         return ids
 
     def steps(self, most):
@@ -187,7 +143,7 @@ class Engine:
         """The node's metrics, as Prometheus text."""
         return self.worker().node.metrics()
 
-    def counters(self, prefix="vllm:prompt_tokens"):
+    def counters(self, prefix):
         """vLLM's: name, labels' values and value of its counters with that beginning."""
         return [[metric.name, sorted(metric.labels.values()), metric.value]
                 for metric in self.llm.get_metrics()
@@ -195,32 +151,16 @@ class Engine:
 
 
 def main():
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what the engine prints goes to the log
-
-    def answer(value):
-        answers.write("@" + json.dumps(value) + "\n")
-
-    try:
-        engine = Engine(json.loads(sys.argv[1]))
-        answer({"ready": True})
-    except Exception as error:
-        traceback.print_exc()
-        answer({"error": f"{type(error).__name__}: {error}"})
-        return 1
-    for line in sys.stdin:
-        command = json.loads(line)
+    answer = vllm_engine.answers()
+    engine = vllm_engine.make(Engine, answer)
+    for command in vllm_engine.commands():
         try:
-            answer({"value": getattr(engine, command["do"])(*command.get("with", []))})
-        except Exception as error:
-            traceback.print_exc()
-            answer({"error": f"{type(error).__name__}: {error}"})
-    # As vLLM's own shutdown does; then nothing of the engine is left that Python would destroy.
-    engine.llm.llm_engine.engine_core.shutdown()
-    answer({"value": "ended"})
-    answers.flush()
-    os._exit(0)
+            value = getattr(engine, command["do"])(*command["with"])
+            answer(id=command["id"], value=value)
+        except Exception as exception:
+            answer(id=command["id"], error=vllm_engine.error(exception))
+    vllm_engine.shut_down(engine.llm)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

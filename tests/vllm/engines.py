@@ -1,80 +1,35 @@
 """Engines as processes of their own: what tests use."""
 
 import concurrent.futures
-import json
 import os
-import queue
-import subprocess
-import sys
 import threading
 import uuid
 from pathlib import Path
 
+from engine import EngineProcess
+
 HERE = Path(__file__).resolve().parent
+ANSWER_S = 600
 
 
-class EngineError(Exception):
-    pass
-
-
-class Engine:
+class Engine(EngineProcess):
     """A process with one engine. Calls wait for their answer; one at a time."""
 
     def __init__(self, name, setup, log, core=None):
-        self.name = name
-        self.log = Path(log)
-        environment = dict(os.environ)
-        if core is not None:
-            # "0|1": a rank on each.
-            environment["VLLM_CPU_OMP_THREADS_BIND"] = str(core)
-        with open(log, "ab") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, str(HERE / "engine_process.py"), json.dumps(setup)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True,
-                env=environment)
-        self._answers = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-        self._lock = threading.Lock()
+        # "0|1": a rank on each core.
+        binding = {} if core is None else {"VLLM_CPU_OMP_THREADS_BIND": str(core)}
+        shared = HERE.parents[1] / "perf/vllm"
+        super().__init__(name, HERE / "engine_process.py", setup, log,
+                         {**binding, "PYTHONPATH": os.pathsep.join(filter(None, [
+                             str(shared), os.environ.get("PYTHONPATH")]))})
+        self._one = threading.Lock()
 
-    def _read(self):
-        for line in self.process.stdout:
-            if line.startswith("@"):
-                self._answers.put(json.loads(line[1:]))
-        self._answers.put({"error": f"{self.name} has ended"})
+    def call(self, do, *arguments, deadline=ANSWER_S):
+        with self._one:
+            return self.wait(self.send(do, **{"with": arguments}), deadline)
 
-    def _answer(self, deadline):
-        try:
-            answer = self._answers.get(timeout=deadline)
-        except queue.Empty:
-            raise EngineError(f"{self.name}: no answer within {deadline} s (log: {self.log})")
-        if "error" in answer:
-            raise EngineError(f"{self.name}: {answer['error']}")
-        return answer.get("value")
-
-    def wait_ready(self, deadline=900):
-        self._answer(deadline)
-        return self
-
-    def call(self, do, *arguments, deadline=600):
-        with self._lock:
-            self.process.stdin.write(json.dumps({"do": do, "with": arguments}) + "\n")
-            self.process.stdin.flush()
-            return self._answer(deadline)
-
-    def generate(self, requests, deadline=600):
+    def generate(self, requests, deadline=ANSWER_S):
         return self.call("generate", requests, deadline=deadline)
-
-    def end(self, deadline=60):
-        """Its exit code; None where it had to be killed."""
-        if self.process.poll() is None:
-            self.process.stdin.close()
-            try:
-                self.process.wait(deadline)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-                return None
-        return self.process.returncode
 
 
 class Pair:

@@ -1,13 +1,14 @@
-"""A prefiller without an engine, which fails as it is told: faults that a real one has at moments that
-cannot be chosen. Its KV is random: any bytes, no numbers among them, or numbers ("numbers": true).
+"""A prefiller without an engine, which fails as it is told: faults that a real one has at moments
+that cannot be chosen. Its KV is random: any bytes, no numbers among them, or numbers ("numbers":
+true).
 
     prefiller_process.py {"fingerprint": …, "layout": …, "layers": …, "chunk_tokens": …,
                           "channel": …, "peer": "host:port", "handoff": …, "tokens": […], "salt": …,
                           "after": what, "layers_done": n, "then": how}
 
-after: "made" (the request is queued), "begun" (offered), "accepted", "sent" (all that is computed was
-acknowledged). then: "die" (SIGKILL to itself), "stop" (SIGSTOP), "abort", or "complete".
-It prints "ready" when its session is there and the end of its handoff when that has one.
+after: "made" (the request is queued), "begun" (offered), "accepted", "sent" (all that is computed
+was acknowledged). then: "die" (SIGKILL to itself), "stop" (SIGSTOP), "abort", or "complete". It
+prints "ready" when its session is there and the end of its handoff when that has one.
 """
 
 import array

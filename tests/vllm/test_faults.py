@@ -1,19 +1,15 @@
 """What goes wrong with a handoff costs time and no tokens, and nothing is left of it. With the tiny
 model: what fails here are processes, at moments."""
 
-import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 import uuid
-from pathlib import Path
 
 import pytest
 
-from test_handoff import alone, assert_idle, request
+from fake_prefiller import FakePrefiller
+from handed_off import alone, assert_idle, request
 from tiny_model import LAYERS, prompt
 
 TOKENS = 300
@@ -22,25 +18,6 @@ TOKENS = 300
 @pytest.fixture
 def pair(tiny):
     return tiny
-
-
-class FakePrefiller:
-    """prefiller_process.py: dies, stops, gives up or lies at a chosen moment."""
-
-    def __init__(self, pair, asked, handoff, **what):
-        setup = {**pair.decoder.call("kv"), "channel": pair.channel.partition(":")[0],
-                 "handoff": handoff, "peer": pair.decoder.call("nodes")[0], "tokens": asked["prompt"],
-                 # As the connector has it: the request's own salt after that of the parameters.
-                 "salt": f"0:{asked['salt']}", **what}
-        self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("prefiller_process.py")),
-             json.dumps(setup)], stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "BATON_LOG_LEVEL": "warn"})
-        assert self.process.stdout.readline() == "ready\n"
-
-    def end(self):
-        self.process.kill()
-        self.process.communicate()
 
 
 def asked_for(ids):

@@ -1,77 +1,20 @@
-"""Real engines, real weights: a prefiller and a decoder give the tokens of one engine alone, and the
-decoder computed one token of the prompt."""
+"""Real engines, real weights: a prefiller and a decoder give the tokens of one engine alone, and
+the decoder computed one token of the prompt."""
 
-import re
 import time
 
 import pytest
 
-from text import prompt
+from handed_off import alone, assert_handed_off, counted, kv_bytes, metric, request
+from prompts import prompt
 
+SOURCES = ("external_kv_transfer", "local_cache_hit")
 LENGTHS = [1, 31, 32, 33, 127, 128, 129, 600, 1500]
-ANSWER = 24
-
-# KV of one token: 30 layers, 3 heads of 64, keys and values.
-TOKEN_ELEMENTS = 30 * 3 * 64 * 2
 
 
-def kv_bytes(pair, tokens):
-    """What crosses: whole blocks, because the CPU's are opaque."""
-    return -(-tokens // pair.block_tokens) * pair.block_tokens * TOKEN_ELEMENTS * pair.element_bytes
-
-
-salts = iter(range(1_000_000))
-
-
-def request(ids, salt=None, **fields):
-    """Of a tenant of its own, so that no engine finds another test's KV in its prefix cache."""
-    return {"prompt": ids, "salt": salt or f"salt {next(salts)}", "max_tokens": ANSWER, **fields}
-
-
-def alone(engine, requests):
-    """The engine's own answers, under other salts."""
-    own = [{**each, "salt": f"alone {next(salts)}"} for each in requests]
-    return [answer["tokens"] for answer in engine.generate(own)]
-
-
-def metric(engine, name):
-    """The sum over a counter's labels that match."""
-    return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$",
-                                                    engine.call("metrics"), re.MULTILINE))
-
-
-def counters(engine):
-    return {(name, labels[-1] if "_by_source" in name else ""): value
-            for name, labels, value in engine.call("counters")}
-
-
-def external_tokens(engine):
-    return {name: sum(value for (n, source), value in counters(engine).items()
-                      if n == "vllm:prompt_tokens_by_source" and source == name)
-            for name in ("external_kv_transfer", "local_cache_hit", "local_compute")}
-
-
-def assert_idle(engine):
-    """No block, request or session is left, and no hook failed."""
-    engine.call("step_until_idle")
-    state = engine.call("state")
-    assert state["free_blocks"] == state["blocks"] - 1, state  # vLLM's null block
-    assert (state["requests"], state["sessions"], state["errors"]) == (0, 0, 0), state
-
-
-def assert_handed_off(pair, requests, answers, held=0):
-    """One token computed, all bytes received, nothing left."""
-    for each, answer in zip(requests, answers):
-        tokens = len(each["prompt"])
-        said = answer["params"]["baton"] if answer["params"] else None
-        assert answer["finish_reason"] == "length"
-        assert answer["computed"] == 1, (tokens, answer)
-        if tokens - held > 1:
-            assert said["end"] == "committed" and said["transport"] == pair.channel, said
-            assert said["bytes"] == kv_bytes(pair, tokens) - kv_bytes(pair, held), said
-            assert said["prompt_tokens_computed"] == 1
-    for engine in (pair.prefiller, pair.decoder):
-        assert_idle(engine)
+def prompt_tokens(engine):
+    """By vLLM's own counters, where its prompts' tokens came from."""
+    return {source: counted(engine, "prompt_tokens_by_source", source) for source in SOURCES}
 
 
 @pytest.mark.parametrize("tokens", LENGTHS)
@@ -79,7 +22,7 @@ def test_push_is_equal_to_one_engine(pair, tokenizer, tokens):
     asked = [request(prompt(tokenizer, tokens, seed=tokens))]
     (right,) = alone(pair.prefiller, asked)
     before = metric(pair.decoder, "baton_handoff_bytes_total")
-    own = external_tokens(pair.decoder)
+    own = prompt_tokens(pair.decoder)
     prefills, decodes = pair.push(asked)
     assert prefills[0]["tokens"] == right[:1] and prefills[0]["computed"] == tokens
     assert decodes[0]["tokens"] == right
@@ -88,7 +31,7 @@ def test_push_is_equal_to_one_engine(pair, tokenizer, tokens):
     crossed = kv_bytes(pair, tokens) if tokens > 1 else 0
     assert metric(pair.decoder, "baton_handoff_bytes_total") - before == crossed
     # vLLM's own counters agree.
-    now = external_tokens(pair.decoder)
+    now = prompt_tokens(pair.decoder)
     assert now["external_kv_transfer"] - own["external_kv_transfer"] == (
         tokens if tokens > 1 else 0)
     assert now["local_cache_hit"] == own["local_cache_hit"]
@@ -114,7 +57,8 @@ def test_eight_at_once(pair, tokenizer):
 
 
 def test_a_prefix_that_another_request_of_the_same_step_computes(pair, tokenizer):
-    """vLLM takes the second's beginning for cached when it schedules both, before it is computed."""
+    """vLLM takes the second's beginning for cached when it schedules both, before it is
+    computed."""
     ids = prompt(tokenizer, 600, seed=4100)
     asked = [request(ids[:tokens], salt=f"same step {pair.channel}") for tokens in (600, 550)]
     right = [alone(pair.prefiller, [one])[0] for one in asked]

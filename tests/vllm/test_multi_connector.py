@@ -10,9 +10,9 @@ import pytest
 from baton.vllm import BatonConnector
 from baton.vllm.orders import NodeAddress
 from engines import Pair
-from test_handoff import alone, assert_handed_off, assert_idle, request
-from test_offload import CHUNK, KEPT, TOKENS, evict, host_tokens
-from text import prompt
+from handed_off import alone, assert_handed_off, assert_idle, counted, request
+from offloading import CHUNK, KEPT, TOKENS, evict, host_tokens
+from prompts import prompt
 
 BLOCK_TOKENS = 128
 
@@ -42,11 +42,6 @@ def forget(files):
             shutil.rmtree(each)
 
 
-def loads(engine):
-    return sum(value for name, _, value in engine.call("counters", "vllm:baton_loads")
-               if name == "vllm:baton_loads")
-
-
 def test_what_another_connectors_workers_say_is_not_taken_for_ours():
     """A MultiConnector gives each of its connectors what one of them said."""
     connector = object.__new__(BatonConnector)
@@ -65,12 +60,12 @@ def test_a_handoff(both, files, tokenizer, flow, prefiller):
     asked = [request(prompt(tokenizer, 300, seed=20_000 + 10 * prefiller + len(flow)))]
     (right,) = alone(pair.prefiller, asked)
     forget(files)
-    before = loads(pair.decoder)
+    before = counted(pair.decoder, "baton_loads")
     prefills, decodes = getattr(pair, flow)(asked)
     assert prefills[0]["computed"] == 300 and decodes[0]["tokens"] == right
     assert_handed_off(pair, asked, decodes)
     # By vLLM's own metrics, which sum what each connector inside says.
-    assert loads(pair.decoder) - before == 1
+    assert counted(pair.decoder, "baton_loads") - before == 1
     # The other connector was asked to keep the prompt, by both engines.
     assert all(any(folder.iterdir()) for folder in files)
 

@@ -1,32 +1,17 @@
-"""An instance that offloads: what vLLM's own prefix cache has evicted comes back from the node's host
-tier instead of being computed."""
+"""An instance that offloads: what vLLM's own prefix cache has evicted comes back from the node's
+host tier instead of being computed."""
 
 import pytest
 
 import tiny_model
 from conftest import tiny_arguments
-from test_handoff import assert_idle, metric, request
-from text import prompt
-
-TOKENS = 900
-CHUNK = 256
-KEPT = TOKENS // CHUNK * CHUNK
-EVICTING = 1050
-
+from handed_off import assert_idle, metric, request
+from offloading import CHUNK, EVICTING, KEPT, TOKENS, evict, host_tokens
+from prompts import prompt
 
 @pytest.fixture
 def engine(small):
     return small
-
-
-def host_tokens(engine):
-    return sum(value for name, labels, value in engine.call("counters")
-               if name == "vllm:prompt_tokens_cached_by_source" and "host" in labels)
-
-
-def evict(engine, tokenizer, seed):
-    (other,) = engine.generate([request(prompt(tokenizer, EVICTING, seed=seed))])
-    assert other["computed"] == EVICTING
 
 
 def test_an_evicted_prefix_is_loaded_and_not_computed(engine, tokenizer):

@@ -2,16 +2,15 @@
 
 import uuid
 
-
-from test_handoff import assert_idle, request
-from text import prompt
+from handed_off import assert_idle, counted, request
+from prompts import prompt
 
 # Two of them need more than the nine blocks of 128.
 TOKENS = 650
 
 
 def preemptions(engine):
-    return sum(value for _, _, value in engine.call("counters", "vllm:num_preemptions"))
+    return counted(engine, "num_preemptions")
 
 
 def asked_for(tokenizer, **fields):

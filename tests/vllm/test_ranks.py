@@ -1,11 +1,11 @@
-"""Engines of two ranks each, of a model with two kinds of layers. Each rank's node hands its own heads
-over, and vLLM keeps all layers in one group."""
+"""Engines of two ranks each, of a model with two kinds of layers. Each rank's node hands its own
+heads over, and vLLM keeps all layers in one group."""
 
 import pytest
 
 from conftest import tiny_arguments
 from engines import Pair
-from test_handoff import alone, assert_idle, request
+from handed_off import alone, assert_idle, counted, request
 from tiny_model import TOKEN_BYTES, prompt
 
 RANKS = 2
@@ -23,11 +23,6 @@ def two(start, tiny_folder):
     assert [engine.end() for engine in engines] == [0, 0]
 
 
-def counted(engine, name):
-    return sum(value for found, _, value in engine.call("counters", "vllm:baton_")
-               if found == f"vllm:baton_{name}")
-
-
 @pytest.mark.parametrize("flow", ["push", "two_step"])
 def test_each_rank_hands_its_heads_over(two, flow):
     asked = request(prompt(TOKENS, seed=9100))
@@ -41,8 +36,8 @@ def test_each_rank_hands_its_heads_over(two, flow):
         assert len(engine.call("nodes")) == RANKS
         assert_idle(engine)
     # Each rank counts. Their errors are counted there too: this process has none of them.
-    assert counted(two.decoder, "loads") == RANKS * (1 if flow == "push" else 2)
-    assert [counted(engine, "errors") for engine in (two.prefiller, two.decoder)] == [0, 0]
+    assert counted(two.decoder, "baton_loads") == RANKS * (1 if flow == "push" else 2)
+    assert [counted(engine, "baton_errors") for engine in (two.prefiller, two.decoder)] == [0, 0]
 
 
 def test_a_prefiller_of_another_number_of_ranks_is_not_waited_for(two):

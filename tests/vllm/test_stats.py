@@ -55,7 +55,8 @@ def test_prometheus():
     labels = {"model_name": "m", "engine": "1"}
     assert registry.get_sample_value("vllm:baton_loads_total", labels) == 3
     assert registry.get_sample_value("vllm:baton_bytes_received_total", labels) == 7
-    assert registry.get_sample_value("vllm:baton_load_seconds_bucket", {**labels, "le": "0.03"}) == 1
+    assert registry.get_sample_value("vllm:baton_load_seconds_bucket",
+                                     {**labels, "le": "0.03"}) == 1
     for name in COUNTS:
         assert registry.get_sample_value(f"vllm:baton_{name}_total",
                                          {"model_name": "m", "engine": "0"}) == 0

@@ -1,15 +1,15 @@
-"""The same over ucx, compiled instead of eager, in bfloat16, and with the policy that fails a request
-whose KV does not come. Compared with the same configuration's own tokens: other shapes of a step
-round otherwise in bfloat16."""
+"""The same over ucx, compiled instead of eager, in bfloat16, and with the policy that fails a
+request whose KV does not come. Compared with the same configuration's own tokens: other shapes of a
+step round otherwise in bfloat16."""
 
 import uuid
 
 import pytest
 
 from engines import Pair
-from test_faults import FakePrefiller
-from test_handoff import alone, assert_handed_off, assert_idle, request
-from text import prompt
+from fake_prefiller import FakePrefiller
+from handed_off import alone, assert_handed_off, assert_idle, request
+from prompts import prompt
 
 
 @pytest.fixture(scope="module")

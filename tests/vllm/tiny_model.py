@@ -1,6 +1,6 @@
-"""A model of random weights, for tests that ask what becomes of a request and not of a text: it starts
-and steps in no time. Two kinds of layers, those with a sliding window and those of full attention.
-The weights are large enough that a token depends on all before it."""
+"""A model of random weights, for tests that ask what becomes of a request and not of a text: it
+starts and steps in no time. Two kinds of layers, those with a sliding window and those of full
+attention. The weights are large enough that a token depends on all before it."""
 
 import random
 

@@ -1,7 +1,7 @@
 """vLLM's own tests of connectors, out of its source distribution: the wheel has none of them.
 
-What is fetched is checked against the hash below, what is unpacked is UNPACKED and nothing else, and
-none of it is part of this repository.
+What is fetched is checked against the hash below, what is unpacked is UNPACKED and nothing else,
+and none of it is part of this repository.
 """
 
 import hashlib
