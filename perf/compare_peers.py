@@ -4,8 +4,8 @@ memory into another's, on this host.
     python3 perf/compare_peers.py [--bytes 256MiB] [--block-bytes 64KiB,16KiB,4KiB] [--rounds 7]
 
 Each library runs in a virtual environment of its own, made on first use from PyPI (--venvs FOLDER).
-One JSON object a line on stdout, in the form of `baton bench --json`: ours against the peer named in
-`reference`; `ratio` above 1 means that Baton is faster. What is not the same: our handoff's time
+One JSON object a line on stdout, in the form of `baton bench --json`: ours against the peer named
+in `reference`; `ratio` above 1 means that Baton is faster. What is not the same: our handoff's time
 includes OFFER, ACCEPT, and a checksum over every byte on both sides; a peer's is a bare write of
 blocks whose descriptors are ready, until the writer is told that it is done.
 """
@@ -206,9 +206,10 @@ def result(peer, lines, theirs, told):
     def ms(seconds):
         return float(f"{seconds * 1e3:.4g}")
 
+    spread = (quantile(theirs, 0.95) - quantile(theirs, 0.05)) / against
     also = {"best_GBps": rate(min(ours)), "reference_best_GBps": rate(min(theirs)),
             "reference_median_ms": ms(against), "reference_p95_ms": ms(quantile(theirs, 0.95)),
-            "reference_spread": round((quantile(theirs, 0.95) - quantile(theirs, 0.05)) / against, 4)}
+            "reference_spread": round(spread, 4)}
     if told:
         also["reference_told_GBps"] = rate(statistics.median(told))
     also |= {"floor": lines[0]["reference"], "floor_GBps": rate(statistics.median(floor)),

@@ -1,5 +1,5 @@
-"""Draws result lines of `baton bench --json` as an SVG bar chart: for each line our figure beside its
-reference's, and the ratio. Lines of one reference stand together under its name.
+"""Draws result lines of `baton bench --json` as an SVG bar chart: for each line our figure beside
+its reference's, and the ratio. Lines of one reference stand together under its name.
 
     python3 perf/plot.py handoff.jsonl --by block_bytes --title "One handoff over tcp" > chart.svg
     python3 perf/plot.py results.jsonl --only handoff --where mode=transient > chart.svg
@@ -20,7 +20,8 @@ STYLE = """
   .paper { fill: #ffffff; stroke: #d0d7de; } .ours { fill: #0b6e4f; } .reference { fill: #9aa5b1; }
   .text { fill: #1f2933; } .faint { fill: #56616c; }
   @media (prefers-color-scheme: dark) {
-    .paper { fill: #161b22; stroke: #30363d; } .ours { fill: #3fb68b; } .reference { fill: #66717d; }
+    .paper { fill: #161b22; stroke: #30363d; } .ours { fill: #3fb68b; } \
+.reference { fill: #66717d; }
     .text { fill: #e6edf3; } .faint { fill: #a3adb8; }
   }
 """

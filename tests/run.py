@@ -49,8 +49,8 @@ SANITIZER_OPTIONS = {
     "UBSAN_OPTIONS": f"exitcode={SANITIZER_EXIT}:halt_on_error=1:print_stacktrace=1",
     "TSAN_OPTIONS": f"exitcode={SANITIZER_EXIT}:halt_on_error=1:second_deadlock_stack=1:"
                     f"suppressions={ROOT / 'tests/tsan.supp'}",
-    # UCX reads this while it is loaded: its hooks into malloc and mmap run before ThreadSanitizer has
-    # prepared a new thread, and crash. Nothing but caches of RDMA registrations needs them.
+    # UCX reads this while it is loaded: its hooks into malloc and mmap run before ThreadSanitizer
+    # has prepared a new thread, and crash. Nothing but caches of RDMA registrations needs them.
     "UCX_MEM_EVENTS": "n",
 }
 
@@ -129,7 +129,8 @@ def interrupt(number, frame):
 
 
 def said_by(case):
-    """What a failed test of a JUnit file says of itself: the failure's own text, then its output."""
+    """What a failed test of a JUnit file says of itself: the failure's own text, then its
+    output."""
     parts = [case.find(tag) for tag in ("failure", "error", "system-out", "system-err")]
     return "\n".join(part.text or part.get("message", "") for part in parts if part is not None)
 

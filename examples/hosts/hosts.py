@@ -18,7 +18,8 @@ them, so nothing can be left behind, however this process ends. All addresses ar
 
 From the command line, for two programs of which the second uses the first:
 
-    examples/hosts/hosts.py --bandwidth 4gbit 'serve --listen $HOST_1:9000' 'measure --to $HOST_1:9000'
+    examples/hosts/hosts.py --bandwidth 4gbit \\
+        'serve --listen $HOST_1:9000' 'measure --to $HOST_1:9000'
 """
 
 import argparse

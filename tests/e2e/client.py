@@ -237,9 +237,9 @@ class Metrics:
             self.samples.append((name, dict(self.LABEL.findall(labels or "")), float(value)))
 
     def value(self, name, **labels):
-        """The sum over all samples of that name with (at least) these labels; 0 where the family has
-        none of them. A name that is not there at all is a mistake: the programs show their families
-        from the start."""
+        """The sum over all samples of that name with (at least) these labels; 0 where the family
+        has none of them. A name that is not there at all is a mistake: the programs show their
+        families from the start."""
         assert any(sample == name for sample, _, _ in self.samples), f"no metric is called {name}"
         return sum(value for sample, its_labels, value in self.samples
                    if sample == name and labels.items() <= its_labels.items())

@@ -20,7 +20,8 @@ CLEAR_ERRORS = (429, 500, 502, 503, 504)
 
 
 class Hold:
-    """A FIFO at which an engine's thread waits, before it hands a layer of a step to its session."""
+    """A FIFO at which an engine's thread waits, before it hands a layer of a step to its
+    session."""
 
     def __init__(self, path):
         self.path = path
@@ -68,7 +69,8 @@ def in_background(call):
 
 
 def receiving(engine):
-    """The handoff that this decoder is receiving: between ACCEPT and COMMIT; None if there is none."""
+    """The handoff that this decoder is receiving: between ACCEPT and COMMIT; None if there is
+    none."""
     return next((each for each in engine.handoffs()
                  if each["role"] == "receiver" and each["state"] == "receiving"), None)
 

@@ -1,5 +1,5 @@
-"""Who is let in: nodes with the same token hand off, others do not, and say why; admin endpoints ask
-for it; nothing listens beyond loopback without one."""
+"""Who is let in: nodes with the same token hand off, others do not, and say why; admin endpoints
+ask for it; nothing listens beyond loopback without one."""
 
 import os
 import subprocess
@@ -24,7 +24,8 @@ def admin_paths(handoff=None):
 
 
 def test_the_same_token_hands_off(baton, alone, tmp_path):
-    """One side has it in the environment, the other in a file; the router's news get through too."""
+    """One side has it in the environment, the other in a file; the router's news get through
+    too."""
     file = tmp_path / "token"
     file.write_text(TOKEN + "\n")
     file.chmod(0o600)
@@ -91,7 +92,8 @@ def test_admin_endpoints_ask_for_the_token(baton, alone):
         assert api.get("/health").status == 200
         assert api.get("/v1/models").status == 200
         assert api.get("/metrics").error["type"] == "authentication_error"
-        assert api.request("GET", "/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).status == 200
+        bearer = {"Authorization": f"Bearer {TOKEN}"}
+        assert api.request("GET", "/metrics", headers=bearer).status == 200
 
 
 def test_baton_ctl_shows_the_token(baton):
@@ -100,7 +102,8 @@ def test_baton_ctl_shows_the_token(baton):
     def ctl(command, token):
         clean = {name: value for name, value in os.environ.items() if name != "BATON_TOKEN"}
         return subprocess.run([BUILD / "baton-ctl", command, decoder.ready["node_http"]],
-                              env={**clean, **env(token)}, capture_output=True, text=True, timeout=60)
+                              env={**clean, **env(token)}, capture_output=True, text=True,
+                              timeout=60)
     assert ctl("health", None).returncode == 0
     for command in ("handoffs", "metrics"):
         assert ctl(command, TOKEN).returncode == 0
@@ -110,7 +113,8 @@ def test_baton_ctl_shows_the_token(baton):
 
 
 def test_the_routers_news_need_its_token(baton, alone):
-    """A router without the token cannot tell the decoder's node; the decoder finds out by itself."""
+    """A router without the token cannot tell the decoder's node; the decoder finds out by
+    itself."""
     prefiller = baton.engine("prefill", env=env(TOKEN))
     decoder = baton.engine("decode", env=env(TOKEN), first_contact_ms=400)
     router = baton.router([prefiller], [decoder])
@@ -120,7 +124,8 @@ def test_the_routers_news_need_its_token(baton, alone):
 
 
 ENGINE = ["--model", MODEL, "--listen", "127.0.0.1:0", "--role", "decode"]
-ROUTER = ["--prefill", "http://127.0.0.1:1=127.0.0.1:2", "--decode", "http://127.0.0.1:3=127.0.0.1:4"]
+ROUTER = ["--prefill", "http://127.0.0.1:1=127.0.0.1:2",
+          "--decode", "http://127.0.0.1:3=127.0.0.1:4"]
 
 
 @pytest.mark.parametrize("program, arguments, says", [
@@ -145,7 +150,8 @@ def test_a_bad_token_file_ends_the_start(tmp_path, content, mode, says):
     file.chmod(mode)
     for program, arguments in (("reference_engine", ENGINE), ("baton-router", ROUTER)):
         ended = subprocess.run([BUILD / program, *arguments], capture_output=True, text=True,
-                               env={**os.environ, "BATON_TOKEN_FILE": str(file)}, timeout=scaled(60))
+                               env={**os.environ, "BATON_TOKEN_FILE": str(file)},
+                               timeout=scaled(60))
         assert ended.returncode == 2, ended
         assert says in ended.stderr and str(file) in ended.stderr and TOKEN not in ended.stderr
 

@@ -312,7 +312,8 @@ GGUF_MAGIC = b"GGUF"
 def test_truncated_or_foreign_model(tmp_path, content):
     path = tmp_path / "model.gguf"
     path.write_bytes(content)
-    assert_one_clear_line(run_to_its_end("reference_engine", *ENGINE, "--model", path), "model.gguf")
+    ended = run_to_its_end("reference_engine", *ENGINE, "--model", path)
+    assert_one_clear_line(ended, "model.gguf")
 
 
 def test_the_real_model_truncated(tmp_path):

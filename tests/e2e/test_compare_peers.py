@@ -1,6 +1,6 @@
 """perf/compare_peers.py with a stand-in for the peer's library, on tiny sizes: that it answers in
-the form that is promised, sees wrong bytes, and gets over a peer that fails. Never how fast anything
-was."""
+the form that is promised, sees wrong bytes, and gets over a peer that fails. Never how fast
+anything was."""
 
 import json
 import subprocess
@@ -14,8 +14,8 @@ from test_bench import FIELDS, check
 
 SCRIPT = Path(__file__).resolve().parents[2] / "perf/compare_peers.py"
 
-# mooncake.engine as far as peer_worker.py calls it: the target writes what comes over a connection to
-# the address that comes with it.
+# mooncake.engine as far as peer_worker.py calls it: the target writes what comes over a connection
+# to the address that comes with it.
 ENGINE = '''
 import ctypes, os, socket, struct, threading
 

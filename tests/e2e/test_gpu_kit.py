@@ -1,4 +1,5 @@
-"""tests/gpu/run.sh and what it runs, on a fake GPU: that what is measured and what fails is said."""
+"""tests/gpu/run.sh and what it runs, on a fake GPU: that what is measured and what fails is
+said."""
 
 import json
 import os
@@ -25,7 +26,8 @@ def measure(build, out, code, patience=scaled(1)):
 
 @pytest.fixture
 def build(tmp_path):
-    """A build folder as run.sh makes one; without CUDA its programs are replaced by simpler ones."""
+    """A build folder as run.sh makes one; without CUDA its programs are replaced by simpler
+    ones."""
     (tmp_path / "tests").mkdir()
     for program, fake in zip(("tests/gpu_test", "baton-bench"), FAKES):
         if fake.exists():

@@ -114,7 +114,8 @@ def test_the_desk_reaches_both_hosts_past_the_link(network):
 
 
 def test_hosts_are_apart(network):
-    """Neither loopback nor abstract Unix sockets are shared, and this machine has no such address."""
+    """Neither loopback nor abstract Unix sockets are shared, and this machine has no such
+    address."""
     one, two = network.hosts
     with one.entered():
         listener = socket.create_server(("127.0.0.1", 0))

@@ -6,15 +6,16 @@ from handed_off import assert_handed_off
 ENDS = {"committed", "refused", "cancelled", "expired", "failed"}
 STAGES = {"queued", "offer", "wait_compute", "gather", "send", "verify_scatter"}
 
-# DESIGN.md's contract: what a node shows from its start. {label: its values}; a channel's name comes
-# with the first handoff over it.
+# DESIGN.md's contract: what a node shows from its start. {label: its values}; a channel's name
+# comes with the first handoff over it.
 CONTRACT = {
     "baton_handoffs_total": {"end": ENDS, "channel": {"none"}},
     "baton_handoff_bytes_total": {},
     "baton_handoff_seconds_count": {"stage": STAGES},
     "baton_handoff_seconds_sum": {"stage": STAGES},
-    "baton_copied_bytes_total": {"why": {"gather", "scatter", "sent_from_blocks", "received_into_blocks",
-                                          "tier_load", "retain_received", "bounced"}},
+    "baton_copied_bytes_total": {"why": {
+        "gather", "scatter", "sent_from_blocks", "received_into_blocks", "tier_load",
+        "retain_received", "bounced"}},
     "baton_slots": {"state": {"free", "held", "quarantined"}, "pool": {"retained", "transit"}},
     "baton_quarantined_bytes": {"peer": {"self"}},
     "baton_checksum_failures_total": {"where": {"handoff", "host", "retain"}},

@@ -74,7 +74,8 @@ def test_all_tokens_equal(start, prefillers, decoders):
     driver = start("--prefillers", str(prefillers), "--decoders", str(decoders))
     assert driver.wait(scaled(60)) == 0, driver.said()
     said = driver.said()
-    rows = re.findall(r"^(.*\S) +(\d+) +(\d+) +(\d+\.\d\d) +([\w:]+) .* (\d+)/(\d+)$", said, re.MULTILINE)
+    rows = re.findall(r"^(.*\S) +(\d+) +(\d+) +(\d+\.\d\d) +([\w:]+) .* (\d+)/(\d+)$", said,
+                      re.MULTILINE)
     names = [batch.name for batch in sum(quickstart.requests(quickstart.PROMPTS), [])]
     assert [row[0].strip() for row in rows] == names
     for _, prompt_tokens, computed, megabytes, transport, equal, tokens in rows:
@@ -85,7 +86,8 @@ def test_all_tokens_equal(start, prefillers, decoders):
 
 
 def answer(tokens, end="committed", computed=1):
-    return quickstart.Answer(tokens=tokens, handoff={"end": end, "prompt_tokens_computed": computed})
+    return quickstart.Answer(tokens=tokens,
+                             handoff={"end": end, "prompt_tokens_computed": computed})
 
 
 @pytest.mark.parametrize("got, good", [
@@ -137,7 +139,8 @@ def test_a_program_that_cannot_start_is_named(start):
 # should it not, the test fails and does not hang.
 BUILD_OF_THREE = r"""
 printf '[1/3] Building a\n'; read -t 60 -r _
-printf '[2/3] Building b\nFAILED: b\nb.cc:1:1: error: \xe2\x80\x98x\xe2\x80\x99\nninja: build stopped'; exit {code}
+printf '[2/3] Building b\nFAILED: b\nb.cc:1:1: error: \xe2\x80\x98x\xe2\x80\x99\n'
+printf 'ninja: build stopped'; exit {code}
 """
 
 
@@ -209,7 +212,8 @@ def unused_port():
 def test_only_an_index_that_cannot_be_reached_is_unreachable(index, tmp_path, status, exit_code):
     port = unused_port() if status is None else index(lambda request: request.send_error(status))
     done = subprocess.run([sys.executable, "-B", EXAMPLES / "model_file.py", tmp_path / "models"],
-                          env=pip_environment(port), capture_output=True, text=True, timeout=scaled(60))
+                          env=pip_environment(port), capture_output=True, text=True,
+                          timeout=scaled(60))
     assert done.returncode == exit_code, done.stderr
     assert done.stderr.strip() and not done.stdout
 
@@ -223,7 +227,8 @@ def test_a_download_says_how_far_it_is(index, tmp_path, monkeypatch):
         page = f'<!DOCTYPE html><a href="/files/{wheel}">{wheel}</a>'.encode()
         request.send_response(200)
         request.send_header("Content-Type", "text/html")
-        request.send_header("Content-Length", str(4_000_000 if wheel in request.path else len(page)))
+        request.send_header("Content-Length",
+                            str(4_000_000 if wheel in request.path else len(page)))
         request.end_headers()
         if wheel not in request.path:
             request.wfile.write(page)

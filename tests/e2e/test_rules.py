@@ -174,7 +174,8 @@ def test_two_step_flow(baton, alone):
     ({"model": MODEL.replace("head_dim=16", "head_dim=8")}, ("head_dim", "16", "8")),
 ])
 def test_nodes_that_must_not_speak(baton, decode, words):
-    """Refused at the handshake; both values are in the prefiller's log, and the decoder computes."""
+    """Refused at the handshake; both values are in the prefiller's log, and the decoder
+    computes."""
     prefiller, decoder = pair(baton, decode={**decode, "first_contact_ms": 500})
     prompt = prompt_of(100)
     with Legs(prefiller, decoder, prompt) as legs:

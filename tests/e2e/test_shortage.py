@@ -50,7 +50,8 @@ def test_a_decoder_without_room(baton, alone, kv_blocks):
             assert answer.handoff["prompt_tokens_computed"] >= 190
             refused += 1
         else:
-            # Who is preempted for want of room afterwards gives up what it received, and computes it.
+            # Who is preempted for want of room afterwards gives up what it received, and computes
+            # it.
             computed = answer.handoff["prompt_tokens_computed"]
             assert computed == 1 or computed >= 190
             assert_handed_off(answer, tokens, len(prompt), computed=computed)

@@ -1,6 +1,7 @@
-"""A process stopped inside a gather, a publish or a verify-and-scatter; everything it held wanted by
-others meanwhile; then continued: no byte that belongs to somebody else by then changes. Wrong bytes
-would show as wrong tokens, as a checksum failure, or as KV that was never written (poison)."""
+"""A process stopped inside a gather, a publish or a verify-and-scatter; everything it held wanted
+by others meanwhile; then continued: no byte that belongs to somebody else by then changes. Wrong
+bytes would show as wrong tokens, as a checksum failure, or as KV that was never written
+(poison)."""
 
 import pytest
 
@@ -25,7 +26,8 @@ def others(cluster, alone, count, seed):
     """Requests that want the blocks, slots and staging memory of whoever stands still."""
     prompts = [prompt_of(150 + 40 * i, seed=1000 * seed + i) for i in range(count)]
     expected = [alone(prompt) for prompt in prompts]
-    for answer, tokens in zip(together([lambda p=p: cluster.complete(p) for p in prompts]), expected):
+    answers = together([lambda p=p: cluster.complete(p) for p in prompts])
+    for answer, tokens in zip(answers, expected):
         assert_right_or_clear(answer, tokens)
 
 
@@ -59,8 +61,9 @@ def test_sender(baton, alone, inside, mode):
     for round_ in range(rounds(3)):
         cluster = baton.cluster(
             prefillers=2, router={"health_period_ms": 200, "budget_ms": 20_000},
-            prefill=[{"program": "tests/faulty_engine", "fault": f"stop={inside},at={4 + 7 * round_}",
-                      "kv_blocks": 64, "host_tier": HOST_TIER, mode: True}, {mode: True}],
+            prefill=[{"program": "tests/faulty_engine",
+                      "fault": f"stop={inside},at={4 + 7 * round_}", "kv_blocks": 64,
+                      "host_tier": HOST_TIER, mode: True}, {mode: True}],
             decode={"kv_blocks": 96, "retain_received": True, "host_tier": HOST_TIER})
         sender, decoder = cluster.prefiller, cluster.decoder
         prompt = prompt_of(TOKENS, seed=round_)
@@ -127,7 +130,8 @@ def test_receiver(baton, alone):
             wait_handed_off(cluster, prompt_of(90), alone(prompt_of(90)))
             cluster.wait_idle()
         with_one_stopped(cluster, alone, receiver, prompt, meanwhile)
-        before = failures([receiver], "handoff")  # it may have read a slot that was another's by then
+        # It may have read a slot that was another's by then.
+        before = failures([receiver], "handoff")
         served_again(cluster.prefiller, receiver, prompt, alone, fetched)
         cluster.wait_idle()
         assert failures([receiver], "handoff") == before

@@ -39,7 +39,8 @@ def test_the_logs_have_a_time_to_first_token_where_there_was_one(baton):
     assert all(float(re.search(r" first_token_ms=(\S+)", line)[1]) > 0 for line in engine_said())
     said = len(engine_said())
     with Legs(cluster.prefiller, cluster.decoder, prompt, budget_ms=50) as legs:
-        assert legs.send("decode").result().status == 504  # before first contact: nothing was computed
+        # Before first contact: nothing was computed.
+        assert legs.send("decode").result().status == 504
     last = engine_said()[-1]
     assert len(engine_said()) == said + 1 and "admitted_ms" not in last, last
     assert "first_token_ms" not in last and float(re.search(r" total_ms=(\S+)", last)[1]) > 0

@@ -1,6 +1,6 @@
-"""Prefiller and decoder on two hosts (examples/hosts): a link that goes down, loses packets, becomes
-slow in mid-transfer; addresses where nobody is, and somebody who talks nonsense. Right tokens or a
-clear error within the budget, and nothing stays behind."""
+"""Prefiller and decoder on two hosts (examples/hosts): a link that goes down, loses packets,
+becomes slow in mid-transfer; addresses where nobody is, and somebody who talks nonsense. Right
+tokens or a clear error within the budget, and nothing stays behind."""
 
 import os
 import random

@@ -1,6 +1,6 @@
 """perf/vllm/measure.py with a stand-in for vLLM: that it answers in the form that is promised, sees
-wrong tokens and prompts that were computed, and gets over a peer that fails. Never how fast anything
-was."""
+wrong tokens and prompts that were computed, and gets over a peer that fails. Never how fast
+anything was."""
 
 import json
 import os
@@ -14,8 +14,8 @@ from test_bench import FIELDS
 
 SCRIPT = Path(__file__).resolve().parents[2] / "perf/vllm/measure.py"
 
-# As far as worker.py calls it. A decoder has all of a prompt at once; an instance that offloads has the
-# whole chunks of what came before under the same salt.
+# As far as worker.py calls it. A decoder has all of a prompt at once; an instance that offloads has
+# the whole chunks of what came before under the same salt.
 VLLM = '''
 import time
 from types import SimpleNamespace as Some
@@ -192,7 +192,8 @@ def test_handoffs_are_measured_beside_an_engine_alone_and_nixl(measure):
                 for line in lines}
     assert {("step", "push", "single"), ("first", "push", "single"), ("first", "push", "NIXL"),
             ("first", "two steps", "NIXL"), ("between", "push", "single")} <= compared
-    assert len(done.stdout.splitlines()) == 2 + len(lines)  # the table: a heading and a row for each
+    # The table: a heading and a row for each.
+    assert len(done.stdout.splitlines()) == 2 + len(lines)
 
 
 def test_a_hit_is_measured_beside_computing(measure):

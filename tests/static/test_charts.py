@@ -1,4 +1,5 @@
-"""perf/plot.py, and that the charts in perf/results are what it draws from the lines beside them."""
+"""perf/plot.py, and that the charts in perf/results are what it draws from the lines beside
+them."""
 
 import json
 import re

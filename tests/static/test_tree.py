@@ -142,5 +142,6 @@ def test_the_environment_is_read_in_one_place(sources):
 
 def test_every_environment_variable_is_documented(sources):
     named = set(re.findall(r'"(BATON_[A-Z_]+)"', sources[ENVIRONMENT_FILE]))
-    documented = set(re.findall(r"^// \| (BATON_[A-Z_]+)", sources["transfer/base/env.h"], re.MULTILINE))
+    documented = set(re.findall(r"^// \| (BATON_[A-Z_]+)", sources["transfer/base/env.h"],
+                                re.MULTILINE))
     assert named and named == documented

@@ -60,7 +60,8 @@ def test_a_first_token_may_come_five_percent_later(factor, met):
 
 
 def test_whoever_has_no_goal_is_stated():
-    assert report.as_row(found(handoffs(push=9), "between", "push", "single")).endswith("|  | stated |")
+    row = report.as_row(found(handoffs(push=9), "between", "push", "single"))
+    assert row.endswith("|  | stated |")
 
 
 def test_nixl_is_compared_where_it_is_there():
@@ -77,9 +78,9 @@ def test_a_hit_is_compared_with_computing():
 
 def test_lines_have_the_form_of_the_others():
     line = json.loads(report.as_json(handoffs(push=1.01)[0]))
-    assert set(line) == {"name", "parameters", "bytes", "goodput_GBps", "reference", "reference_GBps",
-                         "ratio", "median_ms", "p95_ms", "p99_ms", "samples", "blame", "also",
-                         "machine", "date"}
+    assert set(line) == {"name", "parameters", "bytes", "goodput_GBps", "reference",
+                         "reference_GBps", "ratio", "median_ms", "p95_ms", "p99_ms", "samples",
+                         "blame", "also", "machine", "date"}
     assert line["also"]["process_cpu_ratio"] == pytest.approx(1)
     assert line["samples"] == 5 and line["median_ms"] == pytest.approx(3030)
     assert line["also"]["ours_ms"] == pytest.approx([1010, 2020, 3030, 4040, 5050])

@@ -1,4 +1,5 @@
-"""What the connector needs of vLLM's connector interface. Imported before anything of it is used."""
+"""What the connector needs of vLLM's connector interface. Imported before anything of it is used.
+"""
 
 import importlib
 import inspect

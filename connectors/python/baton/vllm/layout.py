@@ -4,9 +4,8 @@ sizes. What is not known here is refused, and the refusal prints it.
 Since 0.32 vLLM shows every attention backend's cache of a layer as [block, head, token, content],
 whatever the order in memory (its kv_cache_layout.py): NHD, HND, heads outermost and blocks of all
 layers side by side differ in strides alone. The content of one head of one token is a run of bytes,
-keys and then values, or MLA's latent vector: one plane here. A backend that packs a block in another
-way (the CPU's) is opaque: whole blocks move, between ends that pack alike.
-"""
+keys and then values, or MLA's latent vector: one plane here. A backend that packs a block in
+another way (the CPU's) is opaque: whole blocks move, between ends that pack alike. """
 
 import dataclasses
 
@@ -80,8 +79,9 @@ def _opaque(name, tensor, block_tokens, blocks):
 
 def _strided(name, tensor, block_tokens, heads, blocks):
     if tensor.dim() != 4 or tuple(tensor.shape[:3]) != (blocks, heads, block_tokens):
-        raise LayoutError("a KV layout that is not known, expected [blocks, heads, tokens, content] "
-                          f"= [{blocks}, {heads}, {block_tokens}, ...]: {describe(name, tensor)}")
+        raise LayoutError("a KV layout that is not known, expected [blocks, heads, tokens, "
+                          f"content] = [{blocks}, {heads}, {block_tokens}, ...]: "
+                          f"{describe(name, tensor)}")
     if tensor.stride(3) != 1:
         raise LayoutError(f"the content of a token is no run of bytes: {describe(name, tensor)}")
     layout = KvLayout()
