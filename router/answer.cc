@@ -75,7 +75,7 @@ Status Answer::add(std::string_view piece) {
   return exchange_->write(piece);
 }
 
-void Answer::finish() {
+void Answer::finish(std::string_view kv_transfer_params) {
   client_status_ = head_.status;
   if (sent_) {
     exchange_->finish();
@@ -83,6 +83,9 @@ void Answer::finish() {
     sent_ = true;
     if (head_.status == 429 && http::find_header(head_.headers, "Retry-After").empty()) {
       head_.headers.emplace_back("Retry-After", "1");
+    }
+    if (head_.status == 200 && !kv_transfer_params.empty()) {
+      held_ = with_kv_transfer_params(std::move(held_), kv_transfer_params);
     }
     exchange_->respond(head_.status, head_.headers, std::move(held_));
   }

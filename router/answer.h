@@ -29,8 +29,9 @@ class Answer {
   // Errors: kResourceExhausted when the answer is larger than is held back; what Exchange::write
   // says.
   Status add(std::string_view piece);
-  // The decoder's answer is whole.
-  void finish();
+  // The decoder's answer is whole. `kv_transfer_params`: said where the engine says none, in an
+  // answer that was held back; may be empty.
+  void finish(std::string_view kv_transfer_params = {});
   // The answer ends with an error: of its own where nothing has been sent, else as the stream's
   // last event.
   void fail(const ApiError& error, http::Headers extra);

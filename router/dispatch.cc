@@ -24,7 +24,27 @@ std::string reason_of(const http::CallEnd& end, int status, bool unhealthy) {
   if (end.status.code() == Code::kDeadlineExceeded) {
     return end.stage == http::CallStage::kConnecting ? "connect" : "deadline";
   }
-  return end.stage == http::CallStage::kConnecting ? "connect" : "lost";
+  return end.stage == http::CallStage::kConnecting ? "connect" : "connection_lost";
+}
+
+// For people: what became of the leg, and what this was concluded from.
+std::string what_happened(const http::CallEnd& end, int status, bool unhealthy) {
+  if (unhealthy) return "it does not answer health probes any more";
+  if (end.status.ok()) return "it answered " + std::to_string(status);
+  if (end.status.code() == Code::kProtocol) return "its answer is no HTTP: " + end.status.message();
+  const bool late = end.status.code() == Code::kDeadlineExceeded;
+  switch (end.stage) {
+    case http::CallStage::kConnecting:
+      return "it cannot be connected to: " + end.status.message();
+    case http::CallStage::kWaiting:
+      return (late ? "it did not answer: " : "the connection to it was lost before it answered: ") +
+             end.status.message();
+    case http::CallStage::kAnswering:
+      return (late ? "its answer did not end: "
+                   : "the connection to it was lost in the midst of its answer: ") +
+             end.status.message();
+  }
+  return end.status.message();
 }
 
 // An engine's opinion of the request rather than of itself: passed on, no failure of its instance.
@@ -76,6 +96,7 @@ void Dispatch::send_both() {
     send_prefill();
   } else {
     context_.metrics.without_prefill.Increment();
+    why_alone_ = "no prefiller is healthy";
   }
   send_decode(/*fetch=*/false);
 }
@@ -166,8 +187,9 @@ void Dispatch::prefill_ended(const http::CallEnd& end, int status) {
     if (instance_lost(end)) {
       context_.registry.report_lost(*prefill_.instance, end.status.message());
     }
-    refused ? judge_refusal() : prefill_failed(reason, end.status.message());
-    if (decode_.call && paired_) tell_decoder_node("the prefiller's request failed: " + reason);
+    const std::string happened = what_happened(end, status, prefill_.unhealthy);
+    refused ? judge_refusal() : prefill_failed(reason, happened);
+    if (decode_.call && paired_) tell_decoder_node("the prefiller failed: " + happened);
   }
   if (waits_for_prefill_) send_retry();
 }
@@ -177,13 +199,16 @@ void Dispatch::judge_refusal() {
   const bool decoder_takes_it = answer_.engine_status() != 0 && answer_.engine_status() < 400;
   if (prefill_state_ != PrefillState::kRefused || !decoder_takes_it) return;
   prefill_state_ = PrefillState::kFailed;
-  prefill_failed("http_" + std::to_string(prefill_status_), "the decoder takes the request");
+  prefill_failed("http_" + std::to_string(prefill_status_),
+                 "it refused what the decoder takes: " + std::to_string(prefill_status_));
 }
 
-void Dispatch::prefill_failed(const std::string& reason, const std::string& error) {
+void Dispatch::prefill_failed(const std::string& reason, const std::string& happened) {
+  why_alone_ = "the prefiller failed: " + happened;
   context_.metrics.count_failed_leg("prefill", reason);
   log::warn("prefill leg failed handoff={}/{} url={} reason={} error=\"{}\"", handoff_.to_string(),
-            attempt_, context_.registry.config(*prefill_.instance).url.to_string(), reason, error);
+            attempt_, context_.registry.config(*prefill_.instance).url.to_string(), reason,
+            happened);
 }
 
 void Dispatch::tell_decoder_node(const std::string& reason) {
@@ -220,6 +245,7 @@ void Dispatch::send_decode(bool fetch) {
   const auto self = shared_from_this();
   paired_ = fetch ? prefill_state_ == PrefillState::kDone
                   : attempt_ == 1 && prefill_state_ == PrefillState::kRunning;
+  if (!paired_ && why_alone_.empty()) why_alone_ = "the prefiller has not finished";
   const std::string kv =
       paired_ ? params(Role::kDecode, *prefill_.instance).to_json() : std::string();
   send_leg(decode_, Role::kDecode, *decode_.instance, request_.decode_body(kv),
@@ -252,7 +278,7 @@ void Dispatch::decode_ended(const http::CallEnd& end) {
   if (end.status.ok() && status >= 400 && paired_)
     tell_decoder_node("the decoder's request ended: " + std::to_string(status));
   if (end.status.ok() && (status < 400 || refuses_request(status))) {
-    answer_.finish();
+    answer_.finish(paired_ ? std::string() : no_handoff_json(handoff_, attempt_, why_alone_));
     return finish("ok");
   }
   // The engine keeps the same budget and said first that it is over: nobody has time left.
@@ -260,14 +286,14 @@ void Dispatch::decode_ended(const http::CallEnd& end) {
     return cut({504, "the decoder says: " + answer_.engine_message(), "", "budget_exceeded"});
   }
   const std::string reason = reason_of(end, status, decode_.unhealthy);
+  const std::string happened = what_happened(end, status, decode_.unhealthy);
   const std::string url = context_.registry.config(*decode_.instance).url.to_string();
   context_.metrics.count_failed_leg("decode", reason);
   if (instance_lost(end)) context_.registry.report_lost(*decode_.instance, end.status.message());
   log::warn("decode leg failed handoff={}/{} url={} reason={} error=\"{}\"", handoff_.to_string(),
-            attempt_, url, reason,
-            end.status.ok() ? answer_.engine_message() : end.status.message());
+            attempt_, url, reason, end.status.ok() ? answer_.engine_message() : happened);
   if (!end.status.ok()) {
-    const ApiError error{502, "the decoder failed (" + reason + ")", "", "decoder_failed"};
+    const ApiError error{502, "the decoder failed: " + happened, "", "decoder_failed"};
     if (answer_.sent()) return cut(error);
     return try_other_decoder(error);
   }

@@ -69,7 +69,7 @@ class Dispatch : public std::enable_shared_from_this<Dispatch> {
   void send_prefill();
   void prefill_ended(const http::CallEnd& end, int status);
   void judge_refusal();
-  void prefill_failed(const std::string& reason, const std::string& error);
+  void prefill_failed(const std::string& reason, const std::string& happened);
   void send_decode(bool fetch);
   void decode_piece(std::string_view piece);
   void decode_ended(const http::CallEnd& end);
@@ -103,6 +103,7 @@ class Dispatch : public std::enable_shared_from_this<Dispatch> {
   int prefill_status_ = 0;
   Leg prefill_;
   Leg decode_;
+  std::string why_alone_;  // why the decoder at work does not count on a prefiller
   std::vector<InstanceId> failed_decoders_;
   std::optional<ApiError> last_error_;
   http::Timer budget_timer_;

@@ -30,7 +30,7 @@ class RouterMetrics {
                  {{"route", route}, {"code", std::to_string(code)}})
         .Increment();
   }
-  // `reason`: connect, lost, http_<code>, deadline, unhealthy.
+  // `reason`: connect, connection_lost, http_<code>, deadline, unhealthy.
   void count_failed_leg(const char* role, const std::string& reason) {
     metrics_
         .counter("baton_router_legs_failed_total", "Legs that failed, by role and reason",

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "router/http/api_error.h"
+#include "router/json_object.h"
 #include "scheduler/pairing.h"
 #include "transfer/base/address.h"
 #include "transfer/base/clock.h"
@@ -32,7 +33,7 @@ class CompletionRequest {
   bool stream() const { return stream_; }
   const std::string& cache_salt() const { return cache_salt_; }
   // A guess from the number of bytes, good enough to compare loads.
-  uint64_t estimated_tokens() const { return body_.size() / 4 + 1; }
+  uint64_t estimated_tokens() const { return body_.text().size() / 4 + 1; }
 
   // For the decoder: the client's body, with `kv_transfer_params` added unless empty.
   std::string decode_body(std::string_view kv_transfer_params) const;
@@ -41,23 +42,16 @@ class CompletionRequest {
   std::string prefill_body(std::string_view kv_transfer_params) const;
 
  private:
-  struct Member {
-    std::string name;
-    size_t begin = 0;  // of its text in body_, from the name's quote …
-    size_t end = 0;    // … to the end of its value
-    size_t value = 0;  // where its value begins
-  };
-
-  std::optional<ApiError> read_members();
   std::optional<ApiError> read_member_values();
-  std::string_view value_of(const Member& member) const;
-  std::string join(const std::vector<std::string_view>& left_out, std::string_view added) const;
 
-  std::string body_;
-  std::vector<Member> members_;
+  JsonObject body_;
   bool stream_ = false;
   std::string cache_salt_;
 };
+
+// An engine's answer, saying `params` where it says nothing of a handoff itself: where its
+// "kv_transfer_params" is absent or null. What is no JSON object stays as it is.
+std::string with_kv_transfer_params(std::string answer, std::string_view params);
 
 struct KvTransferParams {
   HandoffId handoff;
@@ -70,5 +64,8 @@ struct KvTransferParams {
 
   std::string to_json() const;
 };
+
+// What is known of a handoff that never was one, in the form in which engines say it.
+std::string no_handoff_json(const HandoffId& handoff, uint32_t attempt, const std::string& why);
 
 }  // namespace baton::router

@@ -113,10 +113,53 @@ TEST_F(RouterTest, PrefillersFailureIsToldToTheDecodersNode) {
     for (const ExchangePtr& leg : {prefill, decode})  // the token is for nodes only
       EXPECT_EQ(http::find_header(leg->request().headers, "Authorization"), "");
     EXPECT_EQ(body_of(told)["attempt"], 1);
-    EXPECT_THAT(body_of(told)["reason"].get<std::string>(), HasSubstr(dies ? "lost" : "http_500"));
+    EXPECT_THAT(
+        body_of(told)["reason"].get<std::string>(),
+        HasSubstr(dies ? "the connection to it was lost before it answered: " : "it answered 500"));
     told->respond(200, {}, "");
     decode->respond(200, kJson, R"({"text":"computed by itself"})");
     EXPECT_EQ(answer.get()->status, 200);
+  }
+}
+
+TEST_F(RouterTest, AnAnswerSaysWhyNothingWasHandedOff) {
+  start(1, 1);
+  prefillers_[0]->die();
+  auto first = post("{}");  // the router finds out
+  decoders_[0]->next()->respond(200, kJson, "{}");
+  first.get();
+  // An engine that is asked for no handoff says nothing of one.
+  auto answer = post("{}");
+  decoders_[0]->next()->respond(200, kJson, R"({"x":1.50e+0,"kv_transfer_params":null})");
+  const std::string body = answer.get()->body;
+  EXPECT_THAT(body, StartsWith(R"({"x":1.50e+0,)"));
+  const json said = json::parse(body)["kv_transfer_params"]["baton"];
+  EXPECT_EQ(said["end"], "failed");
+  EXPECT_EQ(said["why"], "no prefiller is healthy");
+  // One that does is left alone, and so is an error.
+  for (const int status : {200, 400}) {
+    const std::string own = status == 200 ? R"({"kv_transfer_params":{"own":1}})" : R"({"no":1})";
+    auto other = post("{}");
+    decoders_[0]->next()->respond(status, kJson, own);
+    EXPECT_EQ(other.get()->body, own);
+  }
+}
+
+TEST_F(RouterTest, AnErrorSaysWhatBecameOfTheDecoder) {
+  start(1, 1);
+  for (const bool answering : {false, true}) {
+    if (answering) decoders_[0]->revive();
+    auto answer = post("{}");
+    const ExchangePtr decode = decoders_[0]->next();
+    ASSERT_TRUE(decode);
+    if (answering) {
+      ASSERT_TRUE(decode->start_stream(200, kJson).ok());
+      ASSERT_TRUE(decode->write("{").ok());
+    }
+    decoders_[0]->die();
+    EXPECT_THAT(answer.get()->body,
+                HasSubstr(answering ? "the connection to it was lost in the midst of its answer: "
+                                    : "the connection to it was lost before it answered: "));
   }
 }
 
@@ -217,7 +260,7 @@ TEST_F(RouterTest, ARequestWaitsForAPrefillerNoLongerThanTheGrace) {
   ASSERT_TRUE(decode);
   EXPECT_EQ(decode->request().body, "{}") << "it computes by itself";
   decode->respond(200, kJson, R"({"text":"here"})");
-  EXPECT_EQ(answer.get()->body, R"({"text":"here"})");
+  EXPECT_THAT(answer.get()->body, StartsWith(R"({"text":"here",)"));
 }
 
 // Nor at all for one that was looked at since the decoder came up.
