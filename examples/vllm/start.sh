@@ -21,7 +21,7 @@ shift
 : "${PREFILL_NODE:=9001}" "${PREFILL_NODE_HTTP:=9101}" "${DECODE_NODE:=9002}" "${DECODE_NODE_HTTP:=9102}"
 : "${LOGS:=$(mktemp -d)}" "${CHANNEL:=auto}"
 if [ ! -x "$BUILD/baton-router" ]; then
-  echo "start: there is no $BUILD/baton-router: cmake --preset release && cmake --build --preset release --target baton-router" >&2
+  echo "start: there is no $BUILD/baton-router: cmake --preset release && cmake --build --preset release --target baton-router baton-ctl" >&2
   exit 1
 fi
 for port in "$ROUTER" "$PREFILL" "$DECODE"; do

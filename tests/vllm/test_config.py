@@ -1,6 +1,10 @@
+import dataclasses
+import types
+
 import pytest
 
-from baton.vllm import config
+from baton.vllm import BatonConnector, config
+from baton.vllm.address import of_rank
 from conftest import ROOT
 
 
@@ -23,11 +27,28 @@ def test_what_is_set_is_taken():
     ({"channel": "rdma"}, "channel is 'rdma': expected one of auto, local, tcp, ucx"),
     ({"budget_ms": 0}, "budget_ms is 0: expected more than 0"),
     ({"chunk_tokens": -1}, "chunk_tokens is -1: expected more than 0"),
+    ({"node": "9001"}, "node is '9001': expected host:port"),
+    ({"node": "127.0.0.1:70000"}, "node is '127.0.0.1:70000': expected a port from 0 to 65535"),
+    ({"node_http": "::1:9101"}, "node_http is '::1:9101': expected host:port, or [v6 address]"),
+    ({"advertise": "a host"}, "advertise is 'a host': expected host:port"),
 ])
 def test_what_is_wrong_is_named(extra, said):
     with pytest.raises(ValueError) as error:
         config.parse(extra)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("extra", [
+    {"node": "[::1]:9001"}, {"node": "host.example:0"}, {"advertise": "host.example"},
+    {"advertise": "[::1]"}, {"advertise": "10.0.0.1:9001"}, {"node_http": ""}])
+def test_addresses_as_they_may_be(extra):
+    assert dataclasses.asdict(config.parse(extra)).items() >= extra.items()
+
+
+def test_each_rank_has_a_port():
+    assert config.parse({"node": "127.0.0.1:65532"}, ranks=4)
+    with pytest.raises(ValueError, match="expected a port from 0 to 65532"):
+        config.parse({"node": "127.0.0.1:65533"}, ranks=4)
 
 
 @pytest.mark.parametrize("address, rank, expected", [
@@ -36,9 +57,24 @@ def test_what_is_wrong_is_named(extra, said):
     ("", 1, ""),
 ])
 def test_a_rank_has_an_address_of_its_own(address, rank, expected):
-    assert config.of_rank(address, rank) == expected
+    assert of_rank(address, rank) == expected
 
 
 def test_every_option_is_in_the_readme_with_default_and_meaning():
     assert all(field.metadata["meaning"] for field in config.FIELDS.values())
     assert config.table() in (ROOT / "examples/vllm/README.md").read_text()
+
+
+def test_options_are_judged_before_there_is_a_connector():
+    """By the hooks that vLLM asks while it starts."""
+    wrong = {"node": "9001"}
+    engine = types.SimpleNamespace(
+        parallel_config=types.SimpleNamespace(tensor_parallel_size=1),
+        kv_transfer_config=types.SimpleNamespace(kv_connector_extra_config=wrong))
+    for judge, asked in ((BatonConnector.requires_piecewise_for_cudagraph, wrong),
+                         (BatonConnector.get_required_kvcache_layout, engine)):
+        with pytest.raises(ValueError, match="node is '9001'"):
+            judge(asked)
+    engine.kv_transfer_config.kv_connector_extra_config = {}
+    assert BatonConnector.get_required_kvcache_layout(engine) is None
+    assert BatonConnector.requires_piecewise_for_cudagraph({})

@@ -57,9 +57,14 @@ def test_a_v6_address_is_taken_apart_and_joined():
     ({"baton": {"role": "decode", "handoff": ID, "flow": "pull"}}, "flow is 'pull'"),
     ({"baton": {"role": "decode", "handoff": ID, "peer": "a:1"}}, "peer is 'a:1': expected list"),
     ({"baton": {"role": "decode", "handoff": ID, "peer": [1]}}, "peer is [1]: expected texts"),
-    ({"baton": {"role": "decode", "handoff": ID, "attempt": 0}}, "out of range"),
-    ({"baton": {"role": "decode", "handoff": ID, "budget_ms": -1}}, "out of range"),
-    ({"do_remote_prefill": True}, "without remote_host"),
+    ({"baton": {"role": "decode", "handoff": ID, "attempt": 0}}, "attempt 0: expected"),
+    ({"baton": {"role": "decode", "handoff": ID, "budget_ms": -1}},
+     "budget_ms -1 and attempt 1: expected at least 0"),
+    ({"baton": {"role": "decode", "handoff": ID, "peer": ["9001"]}},
+     "peer has '9001': expected host:port"),
+    ({"do_remote_prefill": True}, "with remote_host None"),
+    ({"do_remote_prefill": True, "remote_host": "a b", "remote_port": 1, "remote_request_id": "x"},
+     "remote_host 'a b', remote_port 1: expected host:port"),
 ])
 def test_what_is_wrong_is_named(given, said):
     with pytest.raises(params.ParamsError) as error:

@@ -46,7 +46,9 @@ def test_two_steps_need_retained_chunks():
     s.addresses = ["127.0.0.1:9001"]
     s.on_new_request(request)
     assert s.build_connector_meta(step(new=[("p", [1, 2, 3], 0, 300)])) == Orders()
-    assert s.request_finished(request, ([1, 2, 3],)) == (False, None)
+    delay, answer = s.request_finished(request, ([1, 2, 3],))
+    assert not delay and answer["baton"]["end"] == "refused"
+    assert "transient" in answer["baton"]["why"]
 
 
 def test_a_prefill_that_is_aborted_holds_its_blocks_until_it_is_fenced_off():

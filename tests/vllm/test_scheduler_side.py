@@ -34,7 +34,10 @@ def test_wrong_parameters_are_no_exception():
     request.kv_transfer_params = {"baton": {"role": "none"}}
     s.on_new_request(request)
     assert s.get_num_new_matched_tokens(request, 0) == (0, False)
-    assert s.request_finished(request, ([],)) == (False, None) and s.errors == 0
+    delay, answer = s.request_finished(request, ([],))
+    assert not delay and s.errors == 0 and answer["baton"]["end"] == "refused"
+    assert "baton.role is 'none': expected 'prefill' or 'decode'" in answer["baton"]["why"]
+    assert s.request_finished(request, ([],)) == (False, None)  # nothing is kept of it
 
 
 @pytest.mark.parametrize("producer, mode, retain_received, nothing", [

@@ -6,6 +6,8 @@ import dataclasses
 import difflib
 import json
 
+from baton.vllm import address
+
 
 def option(default, meaning):
     return dataclasses.field(default=default, metadata={"meaning": meaning})
@@ -55,10 +57,12 @@ class Options:
 FIELDS = {field.name: field for field in dataclasses.fields(Options)}
 CHOICES = {"channel": ("auto", "local", "tcp", "ucx"), "mode": ("retained", "transient")}
 MAY_BE_ZERO = {"chunk_tokens"}
+ADDRESSES = {"node", "node_http", "advertise"}
 
 
-def parse(extra):
-    """Options of a dict; ValueError names what is wrong with which option."""
+def parse(extra, ranks=1):
+    """Options of a dict, for an engine of so many ranks; ValueError names what is wrong with which
+    option."""
     values = {}
     for name, value in (extra or {}).items():
         if name not in FIELDS:
@@ -74,16 +78,11 @@ def parse(extra):
                              f"{', '.join(CHOICES[name])}")
         if kind is int and (value < 0 or (value == 0 and name not in MAY_BE_ZERO)):
             raise ValueError(f"kv_connector_extra_config: {name} is {value}: expected more than 0")
+        if name in ADDRESSES and value and (why := address.wrong(value, ranks)):
+            if name != "advertise" or not address.is_host(value):
+                raise ValueError(f"kv_connector_extra_config: {name} is {value!r}: {why}")
         values[name] = value
     return Options(**values)
-
-
-def of_rank(address, rank):
-    """An address of the options, as this rank has it."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) == 0 or rank == 0:
-        return address
-    return f"{host}:{int(port) + rank}"
 
 
 def chunk_tokens(options, block_tokens):

@@ -23,13 +23,19 @@ from baton.vllm.stats import BatonPromMetrics, BatonStats
 from baton.vllm.worker_side import WorkerSide
 
 
-def check_supported(vllm_config, kv_cache_config):
-    """ValueError naming what this connector does not do yet."""
+def check_options(vllm_config):
+    """The options, ValueError naming what is wrong with one or is not done yet."""
     parallel = vllm_config.parallel_config
     for name in ("data_parallel_size", "pipeline_parallel_size", "decode_context_parallel_size",
                  "prefill_context_parallel_size"):
         if getattr(parallel, name, 1) != 1:
             raise ValueError(f"baton: {name} is {getattr(parallel, name)}: only 1 has been run")
+    return config.parse(vllm_config.kv_transfer_config.kv_connector_extra_config,
+                        parallel.tensor_parallel_size)
+
+
+def check_groups(kv_cache_config):
+    """ValueError naming what this connector does not do yet."""
     groups = kv_cache_config.kv_cache_groups
     if len(groups) != 1 or type(groups[0].kv_cache_spec) is not FullAttentionSpec:
         kinds = ", ".join(type(group.kv_cache_spec).__name__ for group in groups)
@@ -45,8 +51,8 @@ class BatonConnector(base.KVConnectorBase_V1):
     def __init__(self, vllm_config, role, kv_cache_config):
         super().__init__(vllm_config, role, kv_cache_config)
         transfer = vllm_config.kv_transfer_config
-        options = config.parse(transfer.kv_connector_extra_config)
-        check_supported(vllm_config, kv_cache_config)
+        options = check_options(vllm_config)
+        check_groups(kv_cache_config)
         if vllm.__version__.split("+")[0] not in RUN_WITH:
             logger.warning("baton: vLLM %s has not been run with this connector: %s has",
                            vllm.__version__, ", ".join(RUN_WITH))
@@ -167,7 +173,16 @@ class BatonConnector(base.KVConnectorBase_V1):
     def build_prom_metrics(cls, vllm_config, metric_types, labelnames, per_engine_labelvalues):
         return BatonPromMetrics(vllm_config, metric_types, labelnames, per_engine_labelvalues)
 
+    # Two hooks that vLLM asks before it has made a connector: the first while it reads its
+    # configuration, where it would capture whole graphs; the second before it has memory for KV.
+
     @classmethod
     def requires_piecewise_for_cudagraph(cls, extra_config):
+        config.parse(extra_config)
         # Replay of a whole graph skips save_kv_layer.
         return True
+
+    @classmethod
+    def get_required_kvcache_layout(cls, vllm_config):
+        check_options(vllm_config)
+        return None  # any

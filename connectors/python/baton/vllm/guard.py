@@ -3,10 +3,18 @@ counted, and costs a transfer at most.
 """
 
 import functools
+import re
 
 from vllm.logger import init_logger
 
 logger = init_logger("vllm.baton")
+
+
+def named(request_id):
+    """A request as a log names it: by the id that its client knows, and by vLLM's own, which has
+    eight more digits."""
+    client = re.sub(r"-[0-9a-f]{8}$", "", request_id)
+    return client if client == request_id else f"{client} (in vLLM: {request_id})"
 
 
 def hook(default=None):

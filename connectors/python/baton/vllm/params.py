@@ -11,6 +11,8 @@ given as they are.
 import dataclasses
 import uuid
 
+from baton.vllm import address
+
 
 class ParamsError(ValueError):
     """Says which parameter is wrong, and what was expected."""
@@ -68,10 +70,14 @@ def _from_baton(table):
     peer = _read(table, "peer", list, [])
     if not all(isinstance(each, str) for each in peer):
         raise ParamsError(f"kv_transfer_params.baton.peer is {peer!r}: expected texts")
+    for each in peer:
+        if why := address.wrong(each):
+            raise ParamsError(f"kv_transfer_params.baton.peer has {each!r}: {why}")
     budget_ms = _read(table, "budget_ms", int, 0)
     attempt = _read(table, "attempt", int, 1)
     if budget_ms < 0 or not 1 <= attempt < 1 << 32:
-        raise ParamsError("kv_transfer_params.baton: budget_ms or attempt is out of range")
+        raise ParamsError(f"kv_transfer_params.baton has budget_ms {budget_ms} and attempt "
+                          f"{attempt}: expected at least 0, and 1 to {(1 << 32) - 1}")
     return Transfer(role, handoff, attempt, flow, tuple(peer), budget_ms / 1000,
                     _read(table, "salt", str, ""))
 
@@ -88,20 +94,30 @@ def parse(params):
         host, port, request = (params.get(name) for name in
                                ("remote_host", "remote_port", "remote_request_id"))
         if host is None or port is None or not isinstance(request, str):
-            raise ParamsError("kv_transfer_params has do_remote_prefill without remote_host, "
-                              "remote_port and remote_request_id")
-        return Transfer("decode", _handoff_id(request), flow="fetch", peer=(_join(host, port),))
+            raise ParamsError("kv_transfer_params has do_remote_prefill with remote_host "
+                              f"{host!r}, remote_port {port!r} and remote_request_id {request!r}: "
+                              "expected all of them")
+        peer = _join(host, port)
+        if why := address.wrong(peer):
+            raise ParamsError("kv_transfer_params has do_remote_prefill with remote_host "
+                              f"{host!r}, remote_port {port!r}: {why}")
+        return Transfer("decode", _handoff_id(request), flow="fetch", peer=(peer,))
     if params.get("do_remote_decode"):
         return Transfer("prefill", str(uuid.uuid4()))
     return None
+
+
+def refused(why):
+    """What an answer says where the parameters could not be taken."""
+    return {"baton": {"end": "refused", "why": why}}
 
 
 def _join(host, port):
     return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
 
 
-def _split(address):
-    host, _, port = address.rpartition(":")
+def _split(node):
+    host, _, port = node.rpartition(":")
     return host.strip("[]"), int(port)
 
 

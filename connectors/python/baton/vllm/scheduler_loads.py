@@ -16,7 +16,7 @@ Confined to the scheduler's thread.
 import dataclasses
 import time
 
-from baton.vllm.guard import logger
+from baton.vllm.guard import logger, named
 from baton.vllm.orders import Accept, Close
 from baton.vllm.scheduler_handoff import Handoff, State
 
@@ -113,7 +113,7 @@ class Loads:
     def _finish(self, load):
         load.state = State.OVER
         if not load.own:
-            logger.info("request %s: not loaded: %s", load.request_id, load.why)
+            logger.info("request %s: not loaded: %s", named(load.request_id), load.why)
 
     # --- a step
 

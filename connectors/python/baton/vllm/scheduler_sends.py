@@ -11,7 +11,7 @@ Confined to the scheduler's thread.
 import dataclasses
 
 from baton.vllm import params
-from baton.vllm.guard import logger
+from baton.vllm.guard import logger, named
 from baton.vllm.orders import Close, Progress
 from baton.vllm.scheduler_handoff import Handoff, State
 
@@ -99,7 +99,7 @@ class Sends:
         """What a prefiller that holds chunks answers."""
         if not self.addresses:
             logger.warning("request %s: its decoder is not told of it: this side has not heard of "
-                           "its workers' nodes", send.request_id)
+                           "its workers' nodes", named(send.request_id))
             return None
         # Baton's decoders read no block ids. Who reads NIXL's shape may.
         return {**params.for_decoder(send.transfer, self._engine_id, self.addresses, send.tokens),

@@ -12,7 +12,7 @@ import uuid
 
 from baton.vllm import params as transfer_params
 from baton.vllm.config import chunk_tokens
-from baton.vllm.guard import hook, logger
+from baton.vllm.guard import hook, logger, named
 from baton.vllm.orders import Orders
 from baton.vllm.scheduler_handoff import State, of_request
 from baton.vllm.scheduler_loads import Load, Loads
@@ -29,6 +29,7 @@ class SchedulerSide:
         self.consumer = consumer
         self.ranks = ranks
         self.errors = self._errors_told = 0
+        self._refused = {}  # request id: why nothing of it is handed off, until it ends
         self._orders = Orders()
         self._loads = Loads(self._orders, recompute=recompute, ranks=ranks)
         self._sends = Sends(self._orders, block_tokens=block_tokens, engine_id=engine_id,
@@ -50,7 +51,7 @@ class SchedulerSide:
         try:
             transfer = transfer_params.parse(request.kv_transfer_params)
         except transfer_params.ParamsError as error:
-            logger.warning("request %s is not handed off: %s", request.request_id, error)
+            self._refuse(request, str(error))
             return
         if transfer is not None:
             self._open(request, transfer)
@@ -60,7 +61,7 @@ class SchedulerSide:
     def _open(self, request, transfer):
         why = self._unsupported(request, transfer)
         if why:
-            logger.warning("request %s is not handed off: %s", request.request_id, why)
+            self._refuse(request, why)
         if transfer.role == "decode":
             load = self._handoff(Load, request, transfer)
             if why:
@@ -68,6 +69,11 @@ class SchedulerSide:
             self._loads.open(load, needed=load.tokens)
         elif not why:
             self._sends.open(self._handoff(Send, request, transfer))
+
+    def _refuse(self, request, why):
+        """Its engine computes it; its answer says why nothing is handed off."""
+        logger.warning("request %s is not handed off: %s", named(request.request_id), why)
+        self._refused[request.request_id] = why
 
     def _kept(self, tokens):
         """How many leading tokens of a prompt an instance that offloads keeps."""
@@ -145,6 +151,7 @@ class SchedulerSide:
     @hook(lambda: (False, None))
     def request_finished(self, request, blocks):
         load, send = (side.take(request.request_id) for side in (self._loads, self._sends))
+        refused = self._refused.pop(request.request_id, None)
         # Before an order leaves: nothing may fail after that, or the worker's side would report
         # blocks that vLLM has been told are free.
         complete = send is not None and is_complete(send, request)
@@ -153,6 +160,8 @@ class SchedulerSide:
             answer = self._sends.for_decoder(send, blocks)
         elif load is not None and not load.own:
             answer = self._loads.answer(load)
+        elif refused is not None:
+            answer = transfer_params.refused(refused)
         if load is not None:
             self._loads.close(load)
         if send is not None:

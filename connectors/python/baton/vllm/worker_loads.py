@@ -9,7 +9,7 @@ Confined to the worker's thread.
 import dataclasses
 
 import baton
-from baton.vllm.guard import logger
+from baton.vllm.guard import logger, named
 from baton.vllm.worker_sessions import Record, Sessions, not_made
 
 
@@ -105,8 +105,8 @@ class Loads(Sessions):
                                 -(-accept.tokens // self._block_tokens)]
             self._clear(bad)
             self._told.bad_blocks.update(bad)
-            logger.warning("request %s: %d of %d tokens were loaded: %s", accept.request_id, valid,
-                           accept.tokens, why)
+            logger.warning("request %s: %d of %d tokens were loaded: %s",
+                           named(accept.request_id), valid, accept.tokens, why)
         self._told.received.add(accept.request_id)
         whole = valid >= accept.tokens
         self._told.stats.data[("reloads" if own else "loads") if whole else "loads_failed"] += 1

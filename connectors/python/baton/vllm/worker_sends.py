@@ -9,7 +9,7 @@ Confined to the worker's thread.
 import dataclasses
 
 import baton
-from baton.vllm.guard import logger
+from baton.vllm.guard import logger, named
 from baton.vllm.worker_sessions import Record, Sessions, not_made
 
 ROLES = ("prefill", "store")  # of an Open
@@ -81,7 +81,7 @@ class Sends(Sessions):
             if not send.session.wait_released(FENCE_S):
                 self._told.errors += 1
                 logger.error("request %s: its blocks were preempted and are still read after %s s",
-                             send.request_id, FENCE_S)
+                             named(send.request_id), FENCE_S)
 
     # --- a step
 

@@ -6,7 +6,7 @@ Confined to the worker's thread.
 
 import dataclasses
 
-from baton.vllm.guard import logger
+from baton.vllm.guard import logger, named
 from baton.vllm.orders import RankNews
 from baton.vllm.stats import BatonStats
 
@@ -61,7 +61,7 @@ class Sessions:
             do(what)
         except Exception as error:
             self._told.errors += 1
-            logger.exception("request %s: its handoff is given up", what.request_id)
+            logger.exception("request %s: its handoff is given up", named(what.request_id))
             line = (str(error).splitlines() or [""])[0]
             self._broken(what.request_id,
                          f"the worker's side failed: {type(error).__name__}: {line}")
@@ -101,5 +101,5 @@ class Sessions:
 
 
 def not_made(order, error):
-    logger.warning("request %s, handoff %s/%d: %s", order.request_id, order.handoff, order.attempt,
-                   error)
+    logger.warning("request %s, handoff %s/%d: %s", named(order.request_id), order.handoff,
+                   order.attempt, error)

@@ -11,7 +11,8 @@ import os
 import sys
 
 import baton
-from baton.vllm.config import chunk_tokens, of_rank
+from baton.vllm.address import of_rank
+from baton.vllm.config import chunk_tokens
 from baton.vllm.guard import hook, logger
 from baton.vllm.orders import News
 from baton.vllm.worker_loads import Loads
