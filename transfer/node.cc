@@ -111,6 +111,7 @@ Result<std::unique_ptr<Node>> Node::create(NodeConfig config) {
 }
 
 HostPort Node::address() const { return impl_->address(); }
+Result<size_t> Node::drop_chunks(Duration deadline) { return impl_->drop_chunks(deadline); }
 const std::string& Node::advertised() const { return impl_->advertised(); }
 std::optional<HostPort> Node::http_address() const { return impl_->http_address(); }
 const NodeConfig& Node::config() const { return impl_->core().config; }

@@ -138,6 +138,12 @@ class Node {
   const NodeConfig& config() const;
   // For the engine's own counters too: one /metrics a process. Thread-safe.
   Metrics& metrics();
+  // Nobody finds any more what the node keeps: for an engine whose KV means something else from now
+  // on. Handoffs that have pinned some of it go on with it; what is being gathered for one is kept
+  // when it is whole, so whoever wants none of that ends these first. Returns how many chunks were
+  // kept. Waits for the progress thread, at most `deadline` (kDeadlineExceeded; they are dropped
+  // all the same, later). Not on the progress thread. Thread-safe.
+  Result<size_t> drop_chunks(Duration deadline);
 
   class Impl;
   Impl& impl() { return *impl_; }

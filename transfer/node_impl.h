@@ -44,6 +44,8 @@ class Node::Impl final : public control::PeerEvents,
   void wake(HandoffRole role, const HandoffAttempt& handoff);
   // The router says that the prefiller's leg failed; thread-safe. `attempt` 0: all of them.
   void fail(const HandoffId& id, uint32_t attempt, const std::string& reason);
+  // See Node::drop_chunks.
+  Result<size_t> drop_chunks(Duration deadline);
   // Live handoffs and slots, for people. Thread-safe; waits for the progress thread, at most
   // `deadline`.
   Result<nlohmann::json> debug_handoffs(Duration deadline);

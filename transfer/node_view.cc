@@ -1,14 +1,28 @@
-// What a node shows of itself: live handoffs, slots and gauges.
+// What a node shows of itself, and lets go of when it is told to: live handoffs, slots, gauges,
+// chunks.
 #include <boost/asio/post.hpp>
 #include <future>
 #include <nlohmann/json.hpp>
 
+#include "transfer/base/log.h"
 #include "transfer/node_impl.h"
 
 namespace baton {
 namespace {
 
 using nlohmann::json;
+
+// What `what` returns on the progress thread; kDeadlineExceeded where that does not get to it in
+// time, and then it is called later.
+template <typename T, typename What>
+Result<T> on_progress_thread(boost::asio::io_context& io, Duration deadline, What what) {
+  auto promise = std::make_shared<std::promise<T>>();
+  std::future<T> future = promise->get_future();
+  boost::asio::post(io, [what = std::move(what), promise] { promise->set_value(what()); });
+  if (future.wait_for(deadline) != std::future_status::ready)
+    return Status(Code::kDeadlineExceeded, "the progress thread did not answer in time");
+  return future.get();
+}
 
 // Sums over both pools, and each by name.
 json slots_of(const SlotPool* retained, const SlotPool* transit) {
@@ -91,12 +105,15 @@ json Node::Impl::describe() const {
 }
 
 Result<json> Node::Impl::debug_handoffs(Duration deadline) {
-  auto promise = std::make_shared<std::promise<json>>();
-  std::future<json> future = promise->get_future();
-  boost::asio::post(core_.io, [this, promise] { promise->set_value(describe()); });
-  if (future.wait_for(deadline) != std::future_status::ready)
-    return Status(Code::kDeadlineExceeded, "the progress thread did not answer in time");
-  return future.get();
+  return on_progress_thread<json>(core_.io, deadline, [this] { return describe(); });
+}
+
+Result<size_t> Node::Impl::drop_chunks(Duration deadline) {
+  return on_progress_thread<size_t>(core_.io, deadline, [this] {
+    const size_t dropped = core_.tier->clear();
+    log::info("the host tier was emptied chunks={}", dropped);
+    return dropped;
+  });
 }
 
 void Node::Impl::refresh_gauges() {

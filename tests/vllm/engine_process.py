@@ -97,6 +97,10 @@ class Engine:
             self.core.step_fn()
         return True
 
+    def reset(self):
+        """vLLM's caches and the connector's, as after a change of weights; whether both did."""
+        return self.llm.reset_prefix_cache(reset_connector=True)
+
     def state(self):
         pool = self.scheduler.kv_cache_manager.block_pool
         worker, connector = self.worker(), self.scheduler.connector

@@ -1,6 +1,9 @@
 """The native module alone: no engine, and no vLLM."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -171,15 +174,11 @@ def test_keys_chain():
 
 
 def test_the_doctor_says_what_works():
-    import contextlib
-    import io
-
-    from baton import doctor
-
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        assert doctor.main() == 0
-    lines = dict(line.split(None, 1) for line in said.getvalue().splitlines() if line[0] != "h")
+    environment = {name: value for name, value in os.environ.items() if name != "BATON_LOG_LEVEL"}
+    said = subprocess.run([sys.executable, "-m", "baton.doctor"], capture_output=True, text=True,
+                          timeout=120, env=environment)
+    assert said.returncode == 0 and said.stderr == ""  # not a line of the nodes between its own
+    lines = dict(line.split(None, 1) for line in said.stdout.splitlines() if line[0] != "h")
     assert lines["tcp"] == "works (tcp)" and lines["local"] == "works (local)"
     assert lines["baton"].startswith(baton.__version__)
 
@@ -190,6 +189,28 @@ def test_the_doctor_says_what_does_not_work(monkeypatch, capsys):
     def broken(channel):
         raise RuntimeError("no way")
 
+    monkeypatch.setenv("BATON_LOG_LEVEL", "info")  # as it is
     monkeypatch.setattr(doctor, "try_channel", broken)
     assert doctor.main() == 1
     assert "tcp         does not work: no way" in capsys.readouterr().out
+
+
+def test_a_log_level_is_one_of_those():
+    from baton._native import set_log_level
+
+    with pytest.raises(baton.Error, match="level is 'loud': expected one of debug"):
+        set_log_level("loud")
+
+
+def test_chunks_are_dropped_and_counted():
+    it = SmallNode()
+    session = baton.PrefillSession(node=it.node, peer=[], lease_s=0.0, **common(tokens=64))
+    session.begin([0, 1, 2, 3], 0)
+    for layer in range(LAYERS):
+        session.layer_ready(layer, 64)
+    session.finish()
+    assert session.wait_released(20)
+    del session
+    assert it.node.drop_chunks(20) == 2 and it.node.drop_chunks(20) == 0
+    with pytest.raises(baton.Error, match="timeout_s is 0"):
+        it.node.drop_chunks(0)

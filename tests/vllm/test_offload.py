@@ -87,6 +87,18 @@ def test_a_prefix_that_another_request_of_the_same_step_computes_is_kept_right(s
     assert engine.end() == 0
 
 
+def test_a_reset_drops_what_was_kept(engine, tokenizer):
+    asked = request(prompt(tokenizer, TOKENS, seed=9007))
+    (once,) = engine.generate([asked])
+    assert metric(engine, "baton_tier_chunks") >= KEPT // CHUNK
+    assert engine.call("reset") is True
+    engine.call("step_until_idle")  # by a step that no request needs
+    assert metric(engine, "baton_tier_chunks") == 0
+    (again,) = engine.generate([asked])
+    assert again["computed"] == TOKENS and again["tokens"] == once["tokens"]
+    assert_idle(engine)
+
+
 def test_another_tenant_finds_nothing(engine, tokenizer):
     ids = prompt(tokenizer, TOKENS, seed=9005)
     engine.generate([request(ids, salt="tenant one")])

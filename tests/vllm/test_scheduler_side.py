@@ -1,7 +1,5 @@
 """The scheduler's side: what is handed off, kept and looked for, and what goes wrong in a hook."""
 
-import dataclasses
-
 import pytest
 
 from baton.vllm.orders import Orders
@@ -40,13 +38,31 @@ def test_wrong_parameters_are_no_exception():
     assert s.request_finished(request, ([],)) == (False, None)  # nothing is kept of it
 
 
-@pytest.mark.parametrize("producer, mode, retain_received, nothing", [
-    (True, "transient", False, True), (True, "transient", True, False),
-    (True, "retained", False, False), (False, "retained", False, True)])
-def test_what_is_kept_is_not_said_to_be_dropped(producer, mode, retain_received, nothing):
-    s = side(mode=mode, producer=producer)
-    s.options = dataclasses.replace(s.options, retain_received=retain_received)
-    assert s.keeps_nothing() is nothing
+def test_a_reset_is_ordered_once_and_waits_for_no_request():
+    s = side()
+    assert not s.has_orders
+    assert s.reset_cache() is True and s.has_orders
+    assert s.build_connector_meta(step()).drop
+    assert not s.has_orders and not s.build_connector_meta(step()).drop
+
+
+@pytest.mark.parametrize("offered", [False, True])
+def test_what_was_found_before_a_reset_is_not_loaded(offered):
+    s, request, other = side(offload=True), plain(), decode()
+    s.on_new_request(request)
+    s.on_new_request(other)
+    s.build_connector_meta(step())
+    if offered:
+        s.update_connector_output(news(offered={"o": 256}))
+    s.reset_cache()
+    assert s.get_num_new_matched_tokens(request, 0) == (0, False)
+    orders = s.build_connector_meta(step())
+    assert [(close.request_id, close.load) for close in orders.closes] == [("o", True)]
+    # What a prefiller sends is its own to judge.
+    assert s.get_num_new_matched_tokens(other, 0) == (None, False)
+    # Its news cross the reset.
+    s.update_connector_output(news(offered={"o": 256}))
+    assert s.get_num_new_matched_tokens(request, 0) == (0, False)
 
 
 def test_whole_chunks_are_looked_for_and_kept():

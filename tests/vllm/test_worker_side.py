@@ -101,6 +101,24 @@ def test_a_step_that_computes_nothing_lasts_until_there_is_news(ranks, monkeypat
     assert node.waits > 0 and time.monotonic() - began < 20
 
 
+def test_what_is_dropped_is_found_by_nobody(ranks):
+    o, handoff = ranks(fill=7), str(uuid.uuid4())
+    o.step(Orders(opens=[opened("first", "store", handoff, tokens=64)]))
+    o.step(Orders(progress=[Progress("first", 64, BLOCKS_P[:2], first=True, last=True)]))
+    o.until(lambda told: "first" in told["released"])
+    # A look-up of the same step comes after it.
+    o.step(Orders(drop=True, opens=[opened("again", "reload", str(uuid.uuid4()), flow="fetch")]))
+    o.until(lambda told: "again" in told["failed"])
+    assert o.told["offered"] == {} and o.side.errors == 0
+
+
+def test_what_cannot_be_dropped_is_an_error_in_the_log(ranks):
+    o = ranks()
+    o.side.node.close()
+    o.step(Orders(drop=True), layers=False)
+    assert o.side.errors == 1
+
+
 def test_what_breaks_in_a_hook_costs_that_request_alone(ranks):
     p, d = both(ranks)
     compute(p)

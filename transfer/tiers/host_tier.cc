@@ -181,6 +181,16 @@ bool HostTier::erase(const ChunkId& id, std::optional<SlotId> slot) {
   return true;
 }
 
+size_t HostTier::clear() {
+  const size_t cleared = shelf_->entries.size();
+  while (!shelf_->entries.empty()) {
+    const auto first = shelf_->entries.begin();
+    first->second.pins == 0 ? shelf_->remove(first) : shelf_->unlist(first);
+  }
+  publish_sizes();
+  return cleared;
+}
+
 size_t HostTier::entries() const { return shelf_->entries.size(); }
 size_t HostTier::bytes() const { return shelf_->bytes; }
 size_t HostTier::pinned_bytes() const { return shelf_->pinned_bytes; }

@@ -73,6 +73,8 @@ class HostTier {
   // counts no more in bytes(). With `slot`: only where it lies there, and not in one inserted
   // since. False where absent.
   bool erase(const ChunkId& id, std::optional<SlotId> slot = std::nullopt);
+  // The same for all chunks; returns how many there were.
+  size_t clear();
 
   size_t entries() const;
   size_t bytes() const;

@@ -13,6 +13,7 @@ import time
 import uuid
 
 import baton
+from baton._native import set_log_level
 
 LAYERS, BLOCKS, BLOCK_TOKENS, BLOCK_BYTES = 2, 8, 16, 4096
 TOKENS = 100
@@ -130,6 +131,8 @@ def main():
                   "none: nodes listen at loopback only (BATON_TOKEN, BATON_TOKEN_FILE)"))
     lines.extend(_limits())
     tcp = False
+    if "BATON_LOG_LEVEL" not in os.environ:
+        set_log_level("critical")  # what goes wrong is said below
     for channel in ("local", "tcp", "ucx"):
         if channel == "ucx" and not has["ucx"]:
             lines.append((channel, "this build has none: no RDMA (libucx-dev)"))

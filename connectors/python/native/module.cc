@@ -219,6 +219,12 @@ void bind_node(py::module_& module) {
           },
           "JSON: live handoffs, peers, slots, the host tier.", Unlocked())
       .def(
+          "drop_chunks",
+          [](NodeHandle& h, double timeout_s) {
+            return value_or_throw(h.node().drop_chunks(seconds(timeout_s, "timeout_s")));
+          },
+          py::arg("timeout_s"), "How many there were: see transfer/node.h.", Unlocked())
+      .def(
           "take_notices", [](NodeHandle& h) { return h.notices()->take(); },
           "Tags of sessions that have changed or were released since the last call.")
       .def(
@@ -354,6 +360,20 @@ void bind_sessions(py::module_& module) {
       .def("report", [](PyDecodeSession& s) { return dict_of(s.session().report()); });
 }
 
+void set_log_level(const std::string& level) {
+  using log::Level;
+  for (const auto& [name, value] : {std::pair{"debug", Level::kDebug},
+                                    {"info", Level::kInfo},
+                                    {"warn", Level::kWarn},
+                                    {"error", Level::kError},
+                                    {"critical", Level::kCritical}}) {
+    if (level == name) return log::set_level(value);
+  }
+  throw StatusError(
+      Status(Code::kInvalidArgument,
+             "level is '" + level + "': expected one of debug, info, warn, error, critical"));
+}
+
 // baton.Error(message) with the attribute `code`, a code's name as logs write it.
 void bind_error(py::module_& module) {
   static py::handle error;  // lives as long as the interpreter
@@ -380,6 +400,8 @@ PYBIND11_MODULE(_native, module) {
   bind_node(module);
   bind_sessions(module);
   module.def("capabilities", &capabilities);
+  module.def("set_log_level", &set_log_level, py::arg("level"),
+             "Only lines of this level and above are written: debug, info, warn, error, critical.");
 }
 
 }  // namespace baton::python

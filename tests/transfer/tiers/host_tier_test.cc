@@ -300,6 +300,23 @@ TEST_F(HostTierTest, AnErasedChunkThatIsPinnedIsFoundNoMoreAndItsSlotGoesWithThe
   EXPECT_EQ(slots_in_use(), 0u);
 }
 
+TEST_F(HostTierTest, ClearLetsGoOfAllAndPinnedOnesGoWithTheirLastPin) {
+  make({.max_bytes = 4 * kSlotBytes});
+  EXPECT_EQ(tier_->clear(), 0u);
+  for (const uint32_t number : {1, 2, 3}) ASSERT_TRUE(insert(number).ok());
+  auto pin = tier_->find(chunk_id(2));
+  EXPECT_EQ(tier_->clear(), 3u);
+  for (const uint32_t number : {1, 2, 3}) EXPECT_FALSE(held(number));
+  EXPECT_EQ(tier_->bytes() + tier_->pinned_bytes() + tier_->entries(), 0u);
+  EXPECT_THAT(metrics_.text(), HasSubstr("baton_tier_chunks{tier=\"host\"} 0"));
+  EXPECT_EQ(slots_in_use(), 1u);
+  ASSERT_TRUE(insert(2).ok());  // computed anew meanwhile
+  EXPECT_EQ(pin->chunk().slot.bytes()[0], std::byte{2});
+  pin.reset();
+  EXPECT_TRUE(held(2));
+  EXPECT_EQ(slots_in_use(), 1u);
+}
+
 TEST_F(HostTierTest, ItsEndLetsGoOfAllSlots) {
   make({.max_bytes = 10 * kSlotBytes});
   for (const uint32_t number : {1, 2, 3}) ASSERT_TRUE(insert(number).ok());

@@ -161,9 +161,10 @@ class BatonConnector(base.KVConnectorBase_V1):
         return self._scheduler.request_finished(request, (block_ids,))
 
     def reset_cache(self):
-        """vLLM asks for it where KV means nothing any more, after a change of weights: what is kept
-        cannot be dropped yet, and saying nothing would be taken for done."""
-        return self._scheduler.keeps_nothing()
+        return self._scheduler.reset_cache()
+
+    def has_pending_push_work(self):
+        return self._scheduler.has_orders
 
     @classmethod
     def build_kv_connector_stats(cls, data=None):

@@ -28,7 +28,7 @@ HOOKS = {
     "save_kv_layer", "wait_for_save", "get_transfer_results", "get_block_ids_with_load_errors",
     "build_connector_worker_meta", "on_new_request", "get_num_new_matched_tokens",
     "update_state_after_alloc", "build_connector_meta", "update_connector_output", "shutdown",
-    "request_finished", "get_external_cache_hit_sources",
+    "request_finished", "get_external_cache_hit_sources", "reset_cache", "has_pending_push_work",
 }
 
 

@@ -72,6 +72,7 @@ class Orders(KVConnectorMetadata):
     preempted: list = dataclasses.field(default_factory=list)  # ids of sends whose blocks are gone
     closes: list = dataclasses.field(default_factory=list)
     idle: bool = False  # this step computes nothing
+    drop: bool = False  # what the host tier keeps means nothing any more; before all else here
 
     def take(self):
         """What was said so far; nothing is left."""

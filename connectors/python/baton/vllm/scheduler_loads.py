@@ -110,6 +110,12 @@ class Loads:
         load.why = load.why or why
         self._finish(load)
 
+    def forget_own(self, why):
+        """What was found in the host tier is not what is wanted any more."""
+        for load in self._loads.values():
+            if load.own and load.state in (State.WAITING, State.OFFERED):
+                self._give_up(load, why)
+
     def _finish(self, load):
         load.state = State.OVER
         if not load.own:

@@ -178,11 +178,15 @@ class SchedulerSide:
         stats.data["errors"] = self.errors - told
         return stats
 
+    # vLLM asks for it where KV means nothing any more, after a change of weights. Of its own requests
+    # none has blocks then, or it says by itself that it did not succeed.
     @hook(lambda: False)
-    def keeps_nothing(self):
-        sent = self.producer and self.options.mode == "retained"
-        if not sent and not self.options.retain_received:
-            return True
-        logger.warning("the node's host tier keeps chunks of KV, and they cannot be dropped while "
-                       "it runs: with other weights start anew, or use the mode 'transient'")
-        return False
+    def reset_cache(self):
+        self._loads.forget_own("the caches were reset")
+        self._orders.drop = True
+        return True
+
+    @property
+    def has_orders(self):
+        """That a step should take to the workers, even where there is nothing else to do."""
+        return self._orders.drop

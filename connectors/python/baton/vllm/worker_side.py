@@ -23,6 +23,8 @@ from baton.vllm.worker_sessions import Told
 # on a CPU takes half a core from whoever computes it. Such a step lasts until there is news, at
 # most so long: a request that comes meanwhile is seen that much later.
 IDLE_STEP_S = 0.005
+# The node's thread is busy with one segment at most. Longer means that it is stuck.
+DROP_S = 10.0
 MIB = 1 << 20
 
 
@@ -118,6 +120,8 @@ class WorkerSide:
 
     @hook()
     def begin_step(self, orders):
+        if orders.drop:
+            self._drop_chunks()
         for order in orders.opens:
             kind = self._sends if order.role in ROLES else self._loads
             kind.guarded(kind.open, order)
@@ -128,6 +132,13 @@ class WorkerSide:
         for order in orders.closes:
             kind = self._loads if order.load else self._sends
             kind.guarded(kind.close, order)
+
+    def _drop_chunks(self):
+        try:
+            logger.info("baton: %d chunks were dropped", self.node.drop_chunks(DROP_S))
+        except baton.Error as error:  # the node's thread is stuck, or gone
+            self.errors += 1
+            logger.error("baton: chunks are not dropped yet: %s", error)
 
     @hook()
     def accept_loads(self, orders):
