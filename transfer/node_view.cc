@@ -109,8 +109,8 @@ Result<json> Node::Impl::debug_handoffs(Duration deadline) {
 }
 
 Result<size_t> Node::Impl::drop_chunks(Duration deadline) {
-  return on_progress_thread<size_t>(core_.io, deadline, [this] {
-    const size_t dropped = core_.tier->clear();
+  return on_progress_thread<size_t>(core_.io, deadline, [this]() -> size_t {
+    const uint64_t dropped = core_.tier->clear({}, false).chunks;
     log::info("the host tier was emptied chunks={}", dropped);
     return dropped;
   });

@@ -1,5 +1,3 @@
-#include "transfer/tiers/host_tier.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -11,45 +9,12 @@
 #include <type_traits>
 #include <unordered_set>
 
+#include "tests/transfer/tiers/host_tier_fixture.h"
+
 namespace baton {
 namespace {
 
 using ::testing::HasSubstr;
-
-constexpr size_t kSlotBytes = 64;
-
-ChunkId chunk_id(uint32_t number, uint16_t kv_group = 0, uint16_t head_group = 0) {
-  ChunkId id{.kv_group = kv_group, .head_group = head_group};
-  std::memcpy(id.key.bytes.data(), &number, sizeof number);
-  return id;
-}
-
-class HostTierTest : public ::testing::Test {
- protected:
-  void make(HostTier::Config config, size_t slots = 64) {
-    auto arena = Arena::create({.bytes = slots * kSlotBytes});
-    ASSERT_TRUE(arena.ok());
-    auto pool = SlotPool::create(std::move(arena).value(), kSlotBytes);
-    ASSERT_TRUE(pool.ok());
-    pool_ = std::move(pool).value();
-    tier_ = std::make_unique<HostTier>(config, metrics_);
-  }
-
-  // A chunk whose slot is filled with the low byte of its number.
-  Chunk chunk(const ChunkId& id) {
-    Chunk chunk{.id = id, .tokens = 4, .segment_bytes = kSlotBytes, .checksums = {Checksum{7}}};
-    chunk.slot = *pool_->allocate();
-    std::memset(chunk.slot.bytes().data(), id.key.bytes[0], kSlotBytes);
-    return chunk;
-  }
-  Status insert(uint32_t number) { return tier_->insert(chunk(chunk_id(number))); }
-  bool held(uint32_t number) const { return tier_->contains(chunk_id(number)); }
-  size_t slots_in_use() const { return pool_->counts().total - pool_->counts().free; }
-
-  Metrics metrics_;
-  std::shared_ptr<SlotPool> pool_;
-  std::unique_ptr<HostTier> tier_;
-};
 
 TEST_F(HostTierTest, FindsWhatWasInserted) {
   make({.max_bytes = 10 * kSlotBytes});
@@ -302,10 +267,10 @@ TEST_F(HostTierTest, AnErasedChunkThatIsPinnedIsFoundNoMoreAndItsSlotGoesWithThe
 
 TEST_F(HostTierTest, ClearLetsGoOfAllAndPinnedOnesGoWithTheirLastPin) {
   make({.max_bytes = 4 * kSlotBytes});
-  EXPECT_EQ(tier_->clear(), 0u);
+  EXPECT_EQ(tier_->clear({}, false).chunks, 0u);
   for (const uint32_t number : {1, 2, 3}) ASSERT_TRUE(insert(number).ok());
   auto pin = tier_->find(chunk_id(2));
-  EXPECT_EQ(tier_->clear(), 3u);
+  EXPECT_EQ(tier_->clear({}, false).chunks, 3u);
   for (const uint32_t number : {1, 2, 3}) EXPECT_FALSE(held(number));
   EXPECT_EQ(tier_->bytes() + tier_->pinned_bytes() + tier_->entries(), 0u);
   EXPECT_THAT(metrics_.text(), HasSubstr("baton_tier_chunks{tier=\"host\"} 0"));
