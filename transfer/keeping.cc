@@ -126,9 +126,10 @@ Status Keeping::prepare(uint32_t c) {
   if (fetches_) {
     chunk.slot = wanted_->what.into;
   } else {
-    std::optional<SlotRef> slot = core_.allocate_retained();
+    std::optional<NodeCore::RetainedSlot> slot = core_.retained_slot(origin_.tenant);
     if (!slot) return Status(Code::kResourceExhausted, "no slot is free");
-    chunk.slot = std::move(*slot);
+    chunk.slot = std::move(slot->slot);
+    coming.reservation = std::move(slot->reservation);
   }
   if (bytes > chunk.slot.bytes().size())
     return Status(Code::kResourceExhausted, "the chunk has " + std::to_string(bytes) +
@@ -206,6 +207,7 @@ void Keeping::came(const SegmentHeader& header, const Result<Checksum>& checksum
       if (fetches_) {
         fetched_ = coming.chunk;
       } else {
+        coming.reservation.reset();
         keep(coming.chunk);
       }
     }
@@ -270,7 +272,7 @@ void Keeping::settle() {
   if (gone_ || !end_ || !quiet_ || !writers_.empty()) return;
   gone_ = true;
   timer_.cancel();
-  pins_.clear();
+  HostTier::release(pins_);
   coming_.clear();
   held_.reset();
   if (fetches_) core_.registry.release(HandoffRole::kReceiver, machine_.handoff());

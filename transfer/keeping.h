@@ -53,7 +53,8 @@ class Keeping final : public Receiver, public std::enable_shared_from_this<Keepi
   // A chunk as it comes: what is not in the host tier already.
   struct Coming {
     Chunk chunk;
-    uint32_t layers = 0;  // verified
+    uint32_t layers = 0;                // verified
+    HostTier::Reservation reservation;  // of its slot, until the host tier has the chunk
   };
 
   protocol::Expectation expectation_of(const protocol::Offer& offer) const;

@@ -52,6 +52,9 @@ Status check_engine(const NodeConfig& config) {
   if (config.retained_bytes != 0 && config.retained_bytes < chunk)
     return bad("retained_bytes is " + number(config.retained_bytes) +
                ": expected 0 or at least one chunk, " + number(chunk));
+  if (config.tenant_bytes != 0 && config.tenant_bytes < chunk)
+    return bad("tenant_bytes is " + number(config.tenant_bytes) +
+               ": expected 0 or at least one chunk, " + number(chunk));
   if (config.mode == SendMode::kRetained && config.retained_bytes == 0)
     return bad("retained_bytes is 0: retained mode needs room for at least one chunk, " +
                number(chunk));
@@ -147,7 +150,10 @@ Status Node::Impl::reserve_memory() {
     core_.slots_are_cut = !config.store || config.chunk_bytes != 0;
     BATON_ASSIGN_OR_RETURN(core_.retained, SlotPool::create(std::move(retained), chunk));
   }
-  core_.tier = std::make_unique<HostTier>(HostTier::Config{.max_bytes = config.retained_bytes},
+  core_.tier = std::make_unique<HostTier>(HostTier::Config{.max_bytes = config.retained_bytes,
+                                                           .policy = config.tier_policy,
+                                                           .chunk_tokens = config.chunk_tokens,
+                                                           .tenant_bytes = config.tenant_bytes},
                                           core_.metrics);
   const double share = config.tiers.store_share * static_cast<double>(config.retained_bytes);
   core_.tiers = std::make_unique<Tiers>(

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/kv_layout.h"
+#include "scheduler/eviction_policy.h"
 #include "transfer/base/address.h"
 #include "transfer/base/metrics.h"
 #include "transfer/base/status.h"
@@ -94,7 +95,11 @@ struct NodeConfig {
   uint64_t chunk_bytes = 0;  // of a store's slots; 0: as large as the first peer's chunks
   SendMode mode = SendMode::kRetained;
   size_t retained_bytes = 256u << 20;  // arena of the host tier; 0: transient only
-  size_t transit_bytes = 32u << 20;    // arena of transient sends
+  // Which retained chunks leave first, and how many of these bytes a tenant (a salt; all without
+  // one are one) may have; 0: no quota.
+  scheduler::EvictionKind tier_policy = scheduler::kDefaultEviction;
+  size_t tenant_bytes = 0;
+  size_t transit_bytes = 32u << 20;  // arena of transient sends
   bool huge_pages = false;
   TiersConfig tiers;
   bool retain_received = false;       // keep received chunks too: one more, counted, copy

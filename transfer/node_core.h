@@ -39,14 +39,6 @@ struct NodeCore {
   std::unique_ptr<HostTier> tier;
   std::unique_ptr<Tiers> tiers;  // the host tier and those below it
 
-  // A slot for a chunk that is to be kept, by evicting one from the host tier if need be.
-  std::optional<SlotRef> allocate_retained() {
-    if (retained == nullptr) return std::nullopt;
-    std::optional<SlotRef> slot = retained->allocate();
-    if (!slot && tier->evict(1) != 0) slot = retained->allocate();
-    return slot;
-  }
-
   // How this node's KV is offered and read: one KV group, one head group.
   protocol::GroupOffer group() const {
     const KvLayout& layout = config.kv.layout;
@@ -66,6 +58,25 @@ struct NodeCore {
                     uint32_t tokens) const {
     return {config.kv.layer_base[layer], config.kv.layout,
             blocks.data() + first / config.kv.layout.block_tokens, tokens};
+  }
+
+  ChunkOrigin origin(TenantId tenant) const { return {fingerprint, tenant}; }
+
+  struct RetainedSlot {
+    SlotRef slot;
+    HostTier::Reservation reservation;  // until the chunk is in the tier
+  };
+  // For a chunk that is to be retained; another may have to leave the tier for it.
+  std::optional<RetainedSlot> retained_slot(TenantId tenant) const {
+    if (retained == nullptr) return std::nullopt;
+    tier->expire(now());
+    const size_t bytes = retained->slot_bytes();
+    // Who has his quota makes room by himself, also where slots are free.
+    if (!tier->make_room(tenant, bytes)) return std::nullopt;
+    std::optional<SlotRef> slot = retained->allocate();
+    if (!slot && tier->evict(1) != 0) slot = retained->allocate();
+    if (!slot) return std::nullopt;
+    return RetainedSlot{std::move(*slot), tier->reserve(tenant, bytes)};
   }
 
   // Until now.

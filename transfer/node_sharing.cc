@@ -21,19 +21,17 @@ std::shared_ptr<Sending> Node::Impl::retaining(const HandoffId& handoff) const {
 }
 
 std::vector<HostTier::Pin> Node::Impl::held(const std::vector<ChunkKey>& keys) {
-  std::vector<HostTier::Pin> pins;
-  for (const ChunkId& id : ids_of(keys)) {
-    std::optional<HostTier::Pin> pin = core_.tier->find(id);
-    if (!pin) break;
-    // One offer has chunks of one shape: whole ones, and a tail at its end.
-    const Chunk& chunk = pin->chunk();
-    const Chunk& first = pins.empty() ? chunk : pins.front().chunk();
-    if (chunk.order != (core_.config.store ? first.order : core_.group().order)) break;
-    if (chunk.checksums.size() != first.checksums.size() || chunk.tokens > first.tokens) break;
+  std::vector<HostTier::Pin> pins = core_.tier->find_leading(keys, 0, 0);
+  // One offer has chunks of one shape: whole ones, and a tail at its end.
+  for (size_t i = 0; i < pins.size(); ++i) {
+    const Chunk& chunk = pins[i].chunk();
+    const Chunk& first = pins.front().chunk();
+    const bool same = chunk.order == (core_.config.store ? first.order : core_.group().order) &&
+                      chunk.checksums.size() == first.checksums.size() &&
+                      chunk.tokens <= first.tokens;
     const bool tail = chunk.tokens < first.tokens ||
                       (!core_.config.store && chunk.tokens < core_.config.chunk_tokens);
-    pins.push_back(std::move(*pin));
-    if (tail) break;
+    if (!same || tail) pins.resize(same ? i + 1 : i);
   }
   return pins;
 }

@@ -215,7 +215,7 @@ void Receiving::settle() {
   if (gone_ || !end_ || !quiet_ || local_copies_ != 0) return;
   if (!settled_ && feed_) {
     settled_ = true;
-    pins_.clear();
+    HostTier::release(pins_);
     retains_.clear();
     const uint32_t tokens = leading_tokens();
     if (tokens != 0) {

@@ -26,7 +26,7 @@ struct ReceiveRequest {
   TimePoint deadline;
   uint32_t tokens = 0;
   std::vector<ChunkKey> keys;
-  TenantId tenant = 0;  // whose quota what is retained counts on
+  TenantId tenant = 0;  // whose they are
   std::string from;     // the sender's node, for texts; empty: not named
 };
 
@@ -68,6 +68,7 @@ class Receiving final : public Receiver, public std::enable_shared_from_this<Rec
   };
   struct Retain {
     SlotRef slot;
+    HostTier::Reservation reservation;  // of the slot, until the tier has the chunk
     std::vector<Checksum> checksums;
     uint32_t layers = 0;
   };

@@ -31,7 +31,9 @@ void Receiving::begin_accept() {
     if (machine_.segments().first_token_of_chunk(c) + machine_.segments().tokens_of_chunk(c) <=
         held_tokens_)
       continue;
-    if (std::optional<HostTier::Pin> pin = core_.tier->find(chunk_id(c));
+    // What this node offered itself was looked for already.
+    if (std::optional<HostTier::Pin> pin =
+            own_ ? core_.tier->pin(chunk_id(c)) : core_.tier->find(chunk_id(c));
         pin && pin->chunk().tokens == machine_.segments().tokens_of_chunk(c))
       local_loads_.push_back({std::move(*pin), c, 0});
   }
@@ -102,7 +104,7 @@ void Receiving::accept() {
 
 // What is offered and the host tier has not, or has no more: the tiers below send it.
 void Receiving::load_from_below() {
-  pins_.clear();  // copied: what is read may have their slots
+  HostTier::release(pins_);  // copied: what is read may have their slots
   const protocol::SegmentMap& map = machine_.segments();
   std::vector<TierLoad::Wanted> wanted;
   for (uint32_t c = 0; c < map.chunks(); ++c) {

@@ -144,9 +144,10 @@ void Receiving::retain(uint32_t segment, Checksum checksum) {
   auto [it, first] = retains_.try_emplace(id.chunk);
   Retain& retain = it->second;
   if (first) {
-    std::optional<SlotRef> slot = core_.allocate_retained();
-    if (!slot) return core_.node_metrics.retain_skipped();
-    retain.slot = std::move(*slot);
+    std::optional<NodeCore::RetainedSlot> retained = core_.retained_slot(request_.tenant);
+    if (!retained) return core_.node_metrics.retain_skipped();
+    retain.slot = std::move(retained->slot);
+    retain.reservation = std::move(retained->reservation);
     retain.checksums.assign(layers(), {});
   }
   if (!retain.slot) return;
@@ -187,10 +188,14 @@ void Receiving::retained(uint32_t segment, Checksum expected, const Result<Check
                         .segment_bytes = bytes,
                         .checksums = std::move(retain.checksums),
                         .slot = std::move(retain.slot),
-                        .origin = {core_.fingerprint, request_.tenant}};
+                        .origin = core_.origin(request_.tenant)};
+      retain.reservation.reset();
       const Status kept = core_.tier->insert(whole);
       if (kept.ok()) core_.tiers->keep(whole.id);
       if (!kept.ok() && kept.code() != Code::kExists) core_.node_metrics.retain_skipped();
+      // So that the end of the prompt does not push out its beginning.
+      if (std::optional<HostTier::Pin> pin = core_.tier->pin(chunk_id(id.chunk)); kept.ok() && pin)
+        pins_.push_back(std::move(*pin));
     }
   }
   settle();

@@ -243,7 +243,7 @@ void Sending::settle() {
   gone_ = true;
   core_.registry.release(role(), request_.handoff);
   timer_.cancel();
-  pins_.clear();
+  HostTier::release(pins_);
   if (link_) link_->remove(*this);
   report();
   on_gone_(*this);

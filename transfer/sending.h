@@ -23,7 +23,7 @@ struct SendRequest {
   TimePoint deadline;
   uint32_t tokens = 0;
   std::vector<ChunkKey> keys;  // of all chunks
-  TenantId tenant = 0;         // whose quota what is retained counts on
+  TenantId tenant = 0;         // whose they are
   bool with_peer = true;       // false: two-step flow, chunks are only retained
   Duration lease{};            // without a peer: how long they are held for a FETCH
 };
@@ -82,13 +82,14 @@ class Sending : public std::enable_shared_from_this<Sending> {
     ChunkId id;
     uint32_t tokens = 0;
     size_t segment_bytes = 0;
-    bool decided = false;             // whether it is retained
-    bool whole = false;               // all layers lie in `slot`
-    bool spoilt = false;              // what lies in `slot` is not what was gathered
-    SlotRef slot;                     // empty: transient
-    std::vector<Checksum> checksums;  // of the gathered layers
-    uint32_t gathered = 0;            // layers
-    uint32_t computed = 0;            // layers
+    bool decided = false;               // whether it is retained
+    bool whole = false;                 // all layers lie in `slot`
+    bool spoilt = false;                // what lies in `slot` is not what was gathered
+    SlotRef slot;                       // empty: transient
+    HostTier::Reservation reservation;  // of the slot, until the tier has the chunk
+    std::vector<Checksum> checksums;    // of the gathered layers
+    uint32_t gathered = 0;              // layers
+    uint32_t computed = 0;              // layers
   };
   struct Job {
     uint32_t chunk;

@@ -122,9 +122,10 @@ void Sending::decide(ChunkWork& chunk) {
   if (chunk.decided) return;
   chunk.decided = true;
   if (core_.config.mode != SendMode::kRetained || core_.retained == nullptr) return;
-  std::optional<SlotRef> slot = core_.allocate_retained();
-  if (!slot) return core_.node_metrics.retain_skipped();
-  chunk.slot = std::move(*slot);
+  std::optional<NodeCore::RetainedSlot> retained = core_.retained_slot(request_.tenant);
+  if (!retained) return core_.node_metrics.retain_skipped();
+  chunk.slot = std::move(retained->slot);
+  chunk.reservation = std::move(retained->reservation);
   chunk.checksums.assign(layers(), {});
 }
 
@@ -165,7 +166,8 @@ void Sending::gathered(Job job, const Result<Checksum>& checksum) {
                       .segment_bytes = chunk.segment_bytes,
                       .checksums = chunk.checksums,
                       .slot = chunk.slot,
-                      .origin = {core_.fingerprint, request_.tenant}};
+                      .origin = core_.origin(request_.tenant)};
+    chunk.reservation.reset();
     const Status kept = core_.tier->insert(whole);
     if (kept.ok()) core_.tiers->keep(whole.id);
     if (!kept.ok() && kept.code() != Code::kExists) core_.node_metrics.retain_skipped();

@@ -40,7 +40,7 @@ void TierLoad::cancel() { finish(Status(Code::kCancelled, "the load was cancelle
 
 void TierLoad::pump() {
   while (done_ && !wanted_.empty() && readings_.size() < kChunksAtOnce) {
-    std::optional<SlotRef> slot = core_.allocate_retained();
+    std::optional<NodeCore::RetainedSlot> slot = core_.retained_slot(origin_.tenant);
     if (!slot) {
       // What is being read or copied gives one back.
       if (!readings_.empty() || lent_ != 0) return;
@@ -54,10 +54,11 @@ void TierLoad::pump() {
   if (done_ && wanted_.empty() && readings_.empty()) finish({});
 }
 
-void TierLoad::read(Wanted wanted, SlotRef slot) {
+void TierLoad::read(Wanted wanted, NodeCore::RetainedSlot slot) {
   auto reading = std::make_unique<Reading>();
   reading->wanted = std::move(wanted);
-  reading->slot = std::move(slot);
+  reading->slot = std::move(slot.slot);
+  reading->reservation = std::move(slot.reservation);
   Tier* const tier = reading->wanted.holders.front();
   TierReadRequest request{
       .id = reading->wanted.id,
@@ -96,6 +97,7 @@ void TierLoad::ended(Reading* reading, Result<Chunk> chunk) {
   const std::unique_ptr<Reading> over = std::move(*it);
   readings_.erase(it);
   if (chunk.ok()) {
+    over->reservation.reset();
     admit(std::move(chunk).value());
     return pump();
   }
@@ -107,6 +109,7 @@ void TierLoad::ended(Reading* reading, Result<Chunk> chunk) {
   // Not into the same slot: what was read may still be written to it.
   over->read.reset();
   over->slot.reset();
+  over->reservation.reset();
   wanted_.push_front(std::move(over->wanted));
   pump();
 }

@@ -50,12 +50,13 @@ class TierLoad : public std::enable_shared_from_this<TierLoad> {
     Wanted wanted;
     std::unique_ptr<Tier::Read> read;
     SlotRef slot;
+    HostTier::Reservation reservation;  // of the slot, until the host tier has the chunk
   };
 
   TierLoad(NodeCore& core, ChunkOrigin origin, std::vector<Wanted> wanted, TimePoint deadline,
            OnLayer on_layer, OnDone done);
   void pump();
-  void read(Wanted wanted, SlotRef slot);
+  void read(Wanted wanted, NodeCore::RetainedSlot slot);
   void layer_came(uint32_t chunk, const Chunk& what, uint32_t layer);
   void ended(Reading* reading, Result<Chunk> chunk);
   void admit(Chunk chunk);

@@ -251,5 +251,66 @@ TEST_F(Shortage, WhatIsBeingGatheredWhenTheHandoffEndsWasNotDelivered) {
   EXPECT_TRUE(p.wait_released());
 }
 
+// A tier of two chunks for a prompt of four: the end of it is of no use without the beginning.
+TEST_F(Shortage, OfAPromptThatIsTooLongTheBeginningIsRetained) {
+  tune_a = [](NodeConfig& config) { config.mode = SendMode::kTransient; };
+  tune_b = [&](NodeConfig& config) {
+    config.retained_bytes = 2 * chunk_bytes();
+    config.retain_received = true;
+  };
+  start();
+  auto p = prefiller();
+  auto d = decoder();
+  const HandoffAttempt h = handoff();
+  ASSERT_TRUE(p.create(h, b_address(), 4 * kChunk, 1).ok());
+  ASSERT_TRUE(d.create(h, Flow::kPush, a_address(), 4 * kChunk, 1).ok());
+  p.compute();
+  ASSERT_TRUE(d.load());
+  EXPECT_TRUE(d.finish());
+  auto again = decoder();
+  ASSERT_TRUE(again.create(handoff(), Flow::kFetch, {}, 4 * kChunk, 1).ok());
+  ASSERT_TRUE(again.wait(State::kOffered));
+  EXPECT_EQ(again.session->poll().tokens, 2 * kChunk);
+  again.session->abort("enough");
+}
+
+TEST_F(Shortage, ATenantOverItsQuotaLosesItsOwnChunks) {
+  tune_a = [&](NodeConfig& config) {
+    config.retained_bytes = 4 * chunk_bytes();
+    config.tenant_bytes = 2 * chunk_bytes();
+  };
+  start();
+  uint32_t prompt = 1;
+  for (const char* salt : {"one", "two", "two", "two"}) {
+    auto p = prefiller();
+    p.salt = salt;
+    ASSERT_TRUE(
+        p.create(handoff(), {}, 2 * kChunk, prompt++, std::chrono::seconds(30), Duration::zero())
+            .ok());
+    p.compute();
+    ASSERT_TRUE(p.wait_released());
+    ASSERT_TRUE(p.released.until([&] { return p.session->report().end.has_value(); }));
+  }
+  EXPECT_EQ(chunks_in_tier(), 4);
+  EXPECT_EQ(metric(*a_node, R"(baton_tier_evictions_total{tier="host"})"), 4);
+  auto first = prefiller();
+  first.salt = "one";
+  const double before = gathered();
+  ASSERT_TRUE(
+      first.create(handoff(), {}, 2 * kChunk, 1, std::chrono::seconds(30), Duration::zero()).ok());
+  first.compute();
+  ASSERT_TRUE(first.wait_released());
+  EXPECT_EQ(gathered(), before);  // all of it was there still
+}
+
+TEST_F(Shortage, AQuotaOfLessThanAChunkIsRefused) {
+  KvEngine engine(a_shape);
+  NodeConfig config = small_node(engine, channel);
+  config.tenant_bytes = chunk_bytes() - 1;
+  const auto node = Node::create(std::move(config));
+  EXPECT_EQ(node.status().code(), Code::kInvalidArgument);
+  EXPECT_NE(node.status().message().find("tenant_bytes is "), std::string::npos);
+}
+
 }  // namespace
 }  // namespace baton::fakes

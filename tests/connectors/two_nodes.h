@@ -98,7 +98,8 @@ struct Prefiller {
                                         .peer = std::move(peer),
                                         .budget = budget,
                                         .lease = lease,
-                                        .tokens = prompt_tokens(tokens, prompt)},
+                                        .tokens = prompt_tokens(tokens, prompt),
+                                        .salt = salt},
                                        released.count());
     if (!made.ok()) return made.status();
     session = std::move(made).value();
@@ -131,6 +132,7 @@ struct Prefiller {
   std::vector<uint32_t> blocks;
   uint32_t tokens = 0;
   uint32_t prompt = 0;
+  std::string salt;  // set before create()
 };
 
 struct Decoder {

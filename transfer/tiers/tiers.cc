@@ -100,7 +100,14 @@ std::vector<Tier*> Tiers::within(Reach reach) const {
 
 std::vector<Tiers::Held> Tiers::run_of(Search& search) {
   std::vector<Held> run;
-  for (const ChunkId& id : search.ids) {
+  if (search.ids.empty()) return run;
+  std::vector<ChunkKey> keys;
+  for (const ChunkId& id : search.ids) keys.push_back(id.key);
+  const ChunkId& first = search.ids.front();
+  for (HostTier::Pin& pin : host_.find_leading(keys, first.kv_group, first.head_group))
+    run.push_back({.id = pin.chunk().id, .pin = std::move(pin)});
+  for (size_t i = run.size(); i < search.ids.size(); ++i) {
+    const ChunkId& id = search.ids[i];
     Held held{.id = id};
     if (std::optional<HostTier::Pin> pin = host_.find(id)) {
       held.pin = std::move(*pin);

@@ -45,8 +45,9 @@ class Tiers {
   // Whose: all of these tiers, or those that are no other node's.
   enum class Reach : uint8_t { kAll, kThisNode };
   using OnLocated = std::function<void(std::vector<Held>)>;
-  // The longest leading run of `ids` that can be had. Runs `done` inside the call where memory
-  // knows, or once the tiers that must ask have, at the latest when `deadline` has passed.
+  // The longest leading run of `ids`, chunks of one KV group and head group, that can be had. Runs
+  // `done` inside the call where memory knows, or once the tiers that must ask have, at the latest
+  // when `deadline` has passed.
   void locate(ChunkOrigin origin, std::vector<ChunkId> ids, TimePoint deadline, Reach reach,
               OnLocated done);
   // The tiers below that have it, or may.

@@ -149,6 +149,13 @@ void bind_config(py::module_& module) {
       .def_readwrite("fingerprint", &NodeConfig::fingerprint)
       .def_readwrite("chunk_tokens", &NodeConfig::chunk_tokens)
       .def_readwrite("retained_bytes", &NodeConfig::retained_bytes)
+      .def_property(
+          "tier_policy",
+          [](const NodeConfig& c) { return scheduler::eviction_name(c.tier_policy); },
+          [](NodeConfig& c, const std::string& text) {
+            c.tier_policy = value_or_throw(scheduler::parse_eviction(text));
+          })
+      .def_readwrite("tenant_bytes", &NodeConfig::tenant_bytes)
       .def_readwrite("transit_bytes", &NodeConfig::transit_bytes)
       .def_readwrite("huge_pages", &NodeConfig::huge_pages)
       .def_readwrite("retain_received", &NodeConfig::retain_received)

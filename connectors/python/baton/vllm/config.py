@@ -29,6 +29,9 @@ class Options:
     chunk_tokens: int = option(0, "tokens of a chunk, a multiple of the block size, equal on both "
                                   "ends; 0: the smallest multiple from 256 on")
     host_tier_mib: int = option(256, "MiB of host memory for retained chunks")
+    tier_policy: str = option("age-per-use", "which of them leave first: age-per-use, lru, s3fifo")
+    tenant_quota_mib: int = option(0, "MiB of it that the requests of one cache salt may have; 0: "
+                                      "all")
     offload: bool = option(True, "kv_both: keep the whole chunks of every prompt in the host tier, "
                                  "and load them back when vLLM's own prefix cache has not got them")
     offload_tails: bool = option(False, "with offload: keep the last, partial chunk of a prompt "
@@ -55,8 +58,9 @@ class Options:
 
 
 FIELDS = {field.name: field for field in dataclasses.fields(Options)}
-CHOICES = {"channel": ("auto", "local", "tcp", "ucx"), "mode": ("retained", "transient")}
-MAY_BE_ZERO = {"chunk_tokens"}
+CHOICES = {"channel": ("auto", "local", "tcp", "ucx"), "mode": ("retained", "transient"),
+           "tier_policy": ("age-per-use", "lru", "s3fifo")}
+MAY_BE_ZERO = {"chunk_tokens", "tenant_quota_mib"}
 ADDRESSES = {"node", "node_http", "advertise"}
 
 

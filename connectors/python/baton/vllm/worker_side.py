@@ -54,6 +54,8 @@ def node_config(options, rank, detected, fingerprint):
     config.fingerprint = fingerprint
     config.chunk_tokens = chunk_tokens(options, detected.layout.block_tokens)
     config.retained_bytes = options.host_tier_mib * MIB
+    config.tier_policy = options.tier_policy
+    config.tenant_bytes = options.tenant_quota_mib * MIB
     config.transit_bytes = options.transit_mib * MIB
     config.window_bytes = options.window_mib * MIB
     config.huge_pages = options.huge_pages
