@@ -109,9 +109,11 @@ Result<json> Node::Impl::debug_handoffs(Duration deadline) {
 }
 
 Result<size_t> Node::Impl::drop_chunks(Duration deadline) {
-  return on_progress_thread<size_t>(core_.io, deadline, [this]() -> size_t {
-    const uint64_t dropped = core_.tier->clear({}, false).chunks;
-    log::info("the host tier was emptied chunks={}", dropped);
+  return on_progress_thread<size_t>(core_.io, deadline, [this] {
+    const size_t dropped = core_.tier->entries();
+    const bool shared = core_.tiers->forget(core_.fingerprint);
+    log::info("what was kept was dropped chunks={}{}", dropped,
+              shared ? "; what is shared with others is not used any more" : "");
     return dropped;
   });
 }

@@ -31,6 +31,7 @@ TierLoad::TierLoad(NodeCore& core, ChunkOrigin origin, std::vector<Wanted> wante
       origin_(origin),
       wanted_(std::make_move_iterator(wanted.begin()), std::make_move_iterator(wanted.end())),
       deadline_(deadline),
+      forgotten_(core.tiers->forgotten()),
       on_layer_(std::move(on_layer)),
       done_(std::move(done)) {}
 
@@ -116,6 +117,7 @@ void TierLoad::ended(Reading* reading, Result<Chunk> chunk) {
 
 // Into the host tier, and from there into the tiers that have it not.
 void TierLoad::admit(Chunk chunk) {
+  if (core_.tiers->forgotten() != forgotten_) return;  // it means something else now
   const ChunkId id = chunk.id;
   const Status kept = core_.tier->insert(chunk);
   if (!kept.ok() && kept.code() != Code::kExists) return;

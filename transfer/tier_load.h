@@ -66,6 +66,7 @@ class TierLoad : public std::enable_shared_from_this<TierLoad> {
   const ChunkOrigin origin_;
   std::deque<Wanted> wanted_;  // not begun
   const TimePoint deadline_;
+  const uint64_t forgotten_;  // of the tiers, when it began
   OnLayer on_layer_;
   OnDone done_;  // empty once it was called, or may not be any more
   std::vector<std::unique_ptr<Reading>> readings_;

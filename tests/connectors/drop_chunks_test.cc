@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/connectors/two_nodes.h"
+#include "tests/fakes/memory_tier.h"
 
 namespace baton::fakes {
 namespace {
@@ -59,6 +60,66 @@ TEST_F(DropChunks, ALoadThatHasPinnedThemGoesOn) {
   ASSERT_TRUE(d.load()) << d.session->poll().why.to_string();
   EXPECT_EQ(d.wrong(kTokens), 0u);
   EXPECT_TRUE(d.finish());
+}
+
+class DropChunksBelow : public DropChunks {
+ protected:
+  // Node a has a tier of its own below the host's, and one that it shares with others.
+  void start_with_tiers() {
+    tune_a = [this](NodeConfig& config) {
+      config.seams.tiers = [this](boost::asio::io_context& io) {
+        std::vector<std::unique_ptr<Tier>> tiers;
+        tiers.push_back(std::make_unique<MemoryTier>(io, own, "nvme"));
+        tiers.push_back(std::make_unique<MemoryTier>(io, shared, "s3"));
+        return tiers;
+      };
+    };
+    shared->share();
+    start();
+  }
+  std::shared_ptr<MemoryTierState> own = std::make_shared<MemoryTierState>();
+  std::shared_ptr<MemoryTierState> shared = std::make_shared<MemoryTierState>();
+};
+
+TEST_F(DropChunksBelow, WhatIsItsOwnIsEmptiedAndWhatIsSharedIsNotUsedAnyMore) {
+  start_with_tiers();
+  keep(4);
+  Events any;
+  ASSERT_TRUE(any.until([&] { return own->chunks() == 3 && shared->chunks() == 3; }));
+  EXPECT_EQ(*a_node->drop_chunks(kDeadline), 3u);
+  EXPECT_TRUE(any.until([&] { return own->chunks() == 0; }));
+  expect_miss(Decoder(*a_node, *a_kv), {});
+  EXPECT_EQ(shared->reads(), 0u);
+  keep(4);
+  EXPECT_TRUE(any.until([&] { return own->chunks() == 3; }));
+  EXPECT_EQ(shared->chunks(), 3u);  // what others keep is left alone, and nothing is added
+  a_node.reset();
+  b_node.reset();
+  start();  // made anew, it takes part again
+  Decoder d(*a_node, *a_kv);
+  ASSERT_TRUE(d.create(handoff(), Flow::kFetch, {}, kTokens, 4).ok());
+  ASSERT_TRUE(d.load());
+  ASSERT_TRUE(d.finish());
+}
+
+TEST_F(DropChunksBelow, WhatIsBeingReadThenIsNotKept) {
+  start_with_tiers();
+  keep(4);
+  Events any;
+  ASSERT_TRUE(any.until([&] { return own->chunks() == 3; }));
+  a_node.reset();
+  b_node.reset();
+  start();  // the host tier is empty
+  own->hold();
+  auto d = decoder();
+  ASSERT_TRUE(d.create(handoff(), Flow::kFetch, a_address(), kTokens, 4).ok());
+  ASSERT_TRUE(any.until([&] { return own->held() != 0; }));
+  ASSERT_TRUE(a_node->drop_chunks(kDeadline).ok());
+  own->release();
+  ASSERT_TRUE(d.wait_over());
+  EXPECT_EQ(d.session->poll().state, State::kFailed);
+  EXPECT_EQ(chunks_in_tier(), 0);
+  ASSERT_TRUE(d.finish());
 }
 
 }  // namespace

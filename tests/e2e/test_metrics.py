@@ -15,7 +15,7 @@ CONTRACT = {
     "baton_handoff_seconds_sum": {"stage": STAGES},
     "baton_copied_bytes_total": {"why": {
         "gather", "scatter", "sent_from_blocks", "received_into_blocks", "tier_load",
-        "retain_received", "bounced"}},
+        "retain_received", "kept", "bounced"}},
     "baton_slots": {"state": {"free", "held", "quarantined"}, "pool": {"retained", "transit"}},
     "baton_quarantined_bytes": {"peer": {"self"}},
     "baton_checksum_failures_total": {"where": {"handoff", "host", "retain"}},

@@ -32,6 +32,10 @@ class MemoryTierState {
   void must_ask() {
     locked([&] { asks_ = true; });
   }
+  // Others write to it too.
+  void share() {
+    locked([&] { shared_ = true; });
+  }
   // What is asked for from now on waits until release().
   void hold() {
     locked([&] { holding_ = true; });
@@ -91,6 +95,7 @@ class MemoryTierState {
   std::unordered_map<ChunkId, Stored> stored_;
   std::vector<std::function<void()>> held_;
   bool asks_ = false;
+  bool shared_ = false;
   bool holding_ = false;
   Status failure_;
   uint32_t layers_before_failure_ = 0;
@@ -107,6 +112,9 @@ class MemoryTier final : public Tier {
       : io_(io), state_(std::move(state)), name_(name) {}
 
   const char* name() const override { return name_; }
+  bool shared() const override {
+    return state_->locked([&] { return state_->shared_; });
+  }
 
   Presence presence(const ChunkId& id) const override {
     return state_->locked([&] {

@@ -85,6 +85,8 @@ class Tier {
   virtual const char* name() const = 0;  // "nvme", "s3", …: in metrics, options and answers
   // Whether it is another node's: what a peer asks for is not asked of further nodes.
   virtual bool elsewhere() const { return false; }
+  // Whether others write to it too: what this node does not want any more is not its own to drop.
+  virtual bool shared() const { return elsewhere(); }
 
   // As far as memory knows.
   virtual Presence presence(const ChunkId& id) const = 0;

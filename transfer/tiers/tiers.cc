@@ -33,6 +33,7 @@ void Tiers::keep(const ChunkId& id) {
   if (closing_) return;
   for (const auto& sink : sinks_) {
     if (sink->tier->presence(id) == Tier::Presence::kHeld) continue;
+    if (forgotten_ != 0 && sink->tier->shared()) continue;
     if (sink->waiting.size() < config_.max_waiting) {
       sink->waiting.push_back(id);
     } else {
@@ -94,7 +95,8 @@ std::vector<Tier*> Tiers::holders(const ChunkId& id, Reach reach) const {
 std::vector<Tier*> Tiers::within(Reach reach) const {
   std::vector<Tier*> tiers;
   for (Tier* tier : below_)
-    if (reach == Reach::kAll || !tier->elsewhere()) tiers.push_back(tier);
+    if ((reach == Reach::kAll || !tier->elsewhere()) && !(forgotten_ != 0 && tier->shared()))
+      tiers.push_back(tier);
   return tiers;
 }
 
@@ -161,6 +163,26 @@ void Tiers::locate(ChunkOrigin origin, std::vector<ChunkId> ids, TimePoint deadl
                      if (--search->waits_for == 0) search->done(run_of(*search));
                    });
   }
+}
+
+bool Tiers::forget(const FingerprintDigest& fingerprint) {
+  ++forgotten_;
+  host_.clear({}, false);
+  bool shared = false;
+  for (const auto& sink : sinks_) {
+    sink->waiting.clear();
+    if (sink->tier->shared()) {
+      shared = true;
+      continue;
+    }
+    sink->tier->clear({.fingerprint = fingerprint}, false,
+                      [name = sink->tier->name()](const Result<ChunkCount>& dropped) {
+                        if (!dropped.ok())
+                          log::warn("a tier was not emptied tier={} why=\"{}\"", name,
+                                    dropped.status().message());
+                      });
+  }
+  return shared;
 }
 
 void Tiers::close(TimePoint deadline, std::function<void()> closed) {

@@ -50,6 +50,12 @@ class Tiers {
   // when `deadline` has passed.
   void locate(ChunkOrigin origin, std::vector<ChunkId> ids, TimePoint deadline, Reach reach,
               OnLocated done);
+  // What this node keeps means something else from now on. The tiers that are its own are emptied
+  // of that model; those that it shares are neither asked nor given anything any more. Returns
+  // whether there are such.
+  bool forget(const FingerprintDigest& fingerprint);
+  // How often that was: what was begun before is not to be kept.
+  uint64_t forgotten() const { return forgotten_; }
   // The tiers below that have it, or may.
   std::vector<Tier*> holders(const ChunkId& id, Reach reach) const;
 
@@ -78,6 +84,7 @@ class Tiers {
   std::vector<std::unique_ptr<Sink>> sinks_;
   std::vector<Tier*> below_;
   bool closing_ = false;
+  uint64_t forgotten_ = 0;
 };
 
 }  // namespace baton

@@ -149,6 +149,25 @@ void bind_config(py::module_& module) {
       .def_readwrite("fingerprint", &NodeConfig::fingerprint)
       .def_readwrite("chunk_tokens", &NodeConfig::chunk_tokens)
       .def_readwrite("retained_bytes", &NodeConfig::retained_bytes)
+      .def_readwrite("store", &NodeConfig::store)
+      .def_property(
+          "store_node",
+          [](const NodeConfig& c) { return c.tiers.store ? c.tiers.store->to_string() : ""; },
+          [](NodeConfig& c, const std::string& text) {
+            c.tiers.store = value_or_throw(HostPort::parse(text));
+          })
+      .def_property(
+          "peers",
+          [](const NodeConfig& c) {
+            std::vector<std::string> peers;
+            for (const HostPort& peer : c.tiers.peers) peers.push_back(peer.to_string());
+            return peers;
+          },
+          [](NodeConfig& c, const std::vector<std::string>& peers) {
+            c.tiers.peers.clear();
+            for (const std::string& peer : peers)
+              c.tiers.peers.push_back(value_or_throw(HostPort::parse(peer)));
+          })
       .def_property(
           "tier_policy",
           [](const NodeConfig& c) { return scheduler::eviction_name(c.tier_policy); },
@@ -173,6 +192,7 @@ void bind_config(py::module_& module) {
            [](NodeConfig& c, const std::vector<uintptr_t>& layer_base, uint32_t blocks,
               const KvLayout& layout) { c.kv = memory_of(layer_base, blocks, layout); });
   bind_seconds(config, "lease_s", [](NodeConfig& c) -> Duration& { return c.lease; });
+  bind_seconds(config, "load_s", [](NodeConfig& c) -> Duration& { return c.tiers.load_deadline; });
   bind_seconds(config, "heartbeat_s",
                [](NodeConfig& c) -> Duration& { return c.control.heartbeat_interval; });
   bind_seconds(config, "first_contact_s",

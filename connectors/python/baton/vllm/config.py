@@ -30,6 +30,10 @@ class Options:
                                   "ends; 0: the smallest multiple from 256 on")
     host_tier_mib: int = option(256, "MiB of host memory for retained chunks")
     tier_policy: str = option("age-per-use", "which of them leave first: age-per-use, lru, s3fifo")
+    store: str = option("", "host:port of a `baton store` that is given every whole chunk of the host "
+                            "tier and asked for what this node has not; empty: none")
+    peers: str = option("", "host:port of other nodes that are asked too, with commas between them")
+    load_ms: int = option(5_000, "ms that loading from a store or peer may take; then it is computed")
     tenant_quota_mib: int = option(0, "MiB of it that the requests of one cache salt may have; 0: "
                                       "all")
     offload: bool = option(True, "kv_both: keep the whole chunks of every prompt in the host tier, "
@@ -61,7 +65,8 @@ FIELDS = {field.name: field for field in dataclasses.fields(Options)}
 CHOICES = {"channel": ("auto", "local", "tcp", "ucx"), "mode": ("retained", "transient"),
            "tier_policy": ("age-per-use", "lru", "s3fifo")}
 MAY_BE_ZERO = {"chunk_tokens", "tenant_quota_mib"}
-ADDRESSES = {"node", "node_http", "advertise"}
+ADDRESSES = {"node", "node_http", "advertise"}  # rank r's has another port
+ELSEWHERE = {"store", "peers"}
 
 
 def parse(extra, ranks=1):
@@ -85,6 +90,10 @@ def parse(extra, ranks=1):
         if name in ADDRESSES and value and (why := address.wrong(value, ranks)):
             if name != "advertise" or not address.is_host(value):
                 raise ValueError(f"kv_connector_extra_config: {name} is {value!r}: {why}")
+        if name in ELSEWHERE and value:
+            for each in value.split(","):
+                if why := address.wrong(each, 1):
+                    raise ValueError(f"kv_connector_extra_config: {name} is {value!r}: {why}")
         values[name] = value
     return Options(**values)
 

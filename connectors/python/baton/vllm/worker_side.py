@@ -56,12 +56,15 @@ def node_config(options, rank, detected, fingerprint):
     config.retained_bytes = options.host_tier_mib * MIB
     config.tier_policy = options.tier_policy
     config.tenant_bytes = options.tenant_quota_mib * MIB
+    if options.store:
+        config.store_node = options.store
+    config.peers = [peer for peer in options.peers.split(",") if peer]
     config.transit_bytes = options.transit_mib * MIB
     config.window_bytes = options.window_mib * MIB
     config.huge_pages = options.huge_pages
     config.retain_received = options.retain_received
     config.max_handoffs = options.max_handoffs
-    for name in ("lease", "first_contact", "accept", "record", "progress", "heartbeat"):
+    for name in ("lease", "load", "first_contact", "accept", "record", "progress", "heartbeat"):
         setattr(config, f"{name}_s", getattr(options, f"{name}_ms") / 1000)
     config.set_tls(options.tls_cert, options.tls_key, options.tls_ca)
     config.insecure = options.insecure
