@@ -145,6 +145,7 @@ void SlabRead::end_run(const Run& run) {
 }
 
 void SlabRead::fail(int error) {
+  if (told_) return;  // one call counts once
   core_.failed(SlabCore::Use::kRead, error);
   tell(core_.io_status(error));
 }
