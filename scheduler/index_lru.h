@@ -1,5 +1,6 @@
 // Least recently used first, of things that have numbers: what eviction.h does for keys, in 8 bytes
-// for each number and without an allocation after the first.
+// for each number and without an allocation after the first. Several orders may share those 8
+// bytes, where a number is in one of them at a time.
 //
 // Pure bookkeeping; whoever owns the things decides when, and leaves out what must stay. Every
 // operation is O(1).
@@ -18,45 +19,47 @@ namespace baton::scheduler {
 
 class IndexLru {
  public:
-  // Of the numbers below `count`; none is in the order yet.
-  explicit IndexLru(uint32_t count) : links_(size_t{count} + 1) {
-    for (Link& link : links_) link = {kOut, kOut};
-    links_[count] = {count, count};  // the ends' neighbour: an empty ring
+  // Of the numbers below `count`; none is in an order yet.
+  explicit IndexLru(uint32_t count, uint32_t orders = 1)
+      : count_(count), links_(size_t{count} + orders, Link{kOut, kOut}), sizes_(orders) {
+    for (uint32_t order = 0; order < orders; ++order)
+      links_[end_of(order)] = {end_of(order), end_of(order)};
   }
 
-  // Makes `index` the most recently used; adds it where absent.
-  void touch(uint32_t index) {
-    remove(index);
-    const uint32_t ring = sentinel();
-    const uint32_t last = links_[ring].before;
-    links_[index] = {last, ring};
+  // Makes `index` the most recently used; adds it where absent. It is in no other order.
+  void touch(uint32_t index, uint32_t order = 0) {
+    remove(index, order);
+    const uint32_t end = end_of(order);
+    const uint32_t last = links_[end].before;
+    links_[index] = {last, end};
     links_[last].after = index;
-    links_[ring].before = index;
-    ++size_;
+    links_[end].before = index;
+    ++sizes_[order];
   }
 
   // False where absent.
-  bool remove(uint32_t index) {
-    BATON_CHECK(index < sentinel(), "a number that is not of this order");
-    if (!contains(index)) return false;
+  bool remove(uint32_t index, uint32_t order = 0) {
+    BATON_CHECK(index < count_, "a number that is not of this order");
     const Link link = links_[index];
+    if (link.after == kOut) return false;
     links_[link.before].after = link.after;
     links_[link.after].before = link.before;
     links_[index] = {kOut, kOut};
-    --size_;
+    --sizes_[order];
     return true;
   }
 
+  // Whether it is in any order.
   bool contains(uint32_t index) const { return links_[index].after != kOut; }
 
   // The least recently used, to leave first.
-  std::optional<uint32_t> oldest() const {
-    const uint32_t first = links_[sentinel()].after;
-    if (first == sentinel()) return std::nullopt;
+  std::optional<uint32_t> oldest(uint32_t order = 0) const {
+    const uint32_t first = links_[end_of(order)].after;
+    if (first == end_of(order)) return std::nullopt;
     return first;
   }
 
-  size_t size() const { return size_; }
+  size_t size(uint32_t order = 0) const { return sizes_[order]; }
 
  private:
   static constexpr uint32_t kOut = UINT32_MAX;
@@ -64,10 +67,12 @@ class IndexLru {
     uint32_t before, after;
   };
 
-  uint32_t sentinel() const { return static_cast<uint32_t>(links_.size() - 1); }
+  // Joins the newest and the oldest.
+  uint32_t end_of(uint32_t order) const { return count_ + order; }
 
-  std::vector<Link> links_;  // the last one joins newest and oldest
-  size_t size_ = 0;
+  const uint32_t count_;
+  std::vector<Link> links_;
+  std::vector<size_t> sizes_;
 };
 
 }  // namespace baton::scheduler

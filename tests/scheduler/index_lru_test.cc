@@ -34,6 +34,22 @@ TEST(IndexLru, WhatIsRemovedDoesNotLeaveAgain) {
 
 TEST(IndexLru, AnOrderOfNothingIsEmpty) { EXPECT_EQ(IndexLru(0).oldest(), std::nullopt); }
 
+TEST(IndexLru, SeveralOrdersKeepToThemselves) {
+  IndexLru order(5, 2);
+  order.touch(3, 0);
+  order.touch(1, 1);
+  order.touch(4, 1);
+  EXPECT_EQ(order.oldest(0), 3u);
+  EXPECT_EQ(order.oldest(1), 1u);
+  EXPECT_EQ(order.size(0), 1u);
+  EXPECT_EQ(order.size(1), 2u);
+  EXPECT_TRUE(order.remove(1, 1));
+  order.touch(1, 0);
+  EXPECT_TRUE(order.remove(3, 0));
+  EXPECT_EQ(order.oldest(0), 1u);
+  EXPECT_EQ(order.oldest(1), 4u);
+}
+
 TEST(IndexLru, DoesWhatLruOrderDoes) {
   constexpr uint32_t kCount = 50;
   IndexLru order(kCount);

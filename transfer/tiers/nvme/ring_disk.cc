@@ -61,8 +61,8 @@ class Uring {
   }
   // Returns errno. By hand: liburing 2.3's library does not export its function for it.
   int enable() {
-    const long rc = syscall(__NR_io_uring_register, ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS,
-                            nullptr, 0);
+    const long rc =
+        syscall(__NR_io_uring_register, ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
     return rc < 0 ? errno : 0;
   }
   io_uring* get() { return &ring_; }

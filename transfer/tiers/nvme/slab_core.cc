@@ -149,8 +149,7 @@ void SlabCore::bury_run(const std::shared_ptr<Burial>& burial, size_t first, siz
                       failed(Use::kStore, error);
                       if (burial->error == 0) burial->error = error;
                     } else {
-                      for (size_t i = 0; i < count; ++i)
-                        index.set_stale(static_cast<uint32_t>(slab + i), false);
+                      for (size_t i = 0; i < count; ++i) cleaned(static_cast<uint32_t>(slab + i));
                     }
                     end_burial(burial);
                   }});
@@ -171,13 +170,62 @@ void SlabCore::end_burial(const std::shared_ptr<Burial>& burial) {
                                   }});
     return;
   }
-  for (const uint32_t slab : burial->slabs) index.release(slab);
   std::erase(burials_, burial);
+  for (const uint32_t slab : burial->slabs) release(slab);
   burial->done(burial->error);
   changed();
 }
 
+void SlabCore::lay(uint32_t slab, std::function<void(int error)> done) {
+  if (index.at(slab).state() == SlabIndex::State::kFree) {
+    index.take(slab);
+    return bury({slab}, Durable::kYes, std::move(done));
+  }
+  waiting_.push_back({slab, index.at(slab).generation(), std::move(done)});
+}
+
+void SlabCore::go_on(uint32_t slab) {
+  const SlabIndex::Entry& entry = index.at(slab);
+  std::vector<Waiting> ready;
+  for (size_t i = 0; i < waiting_.size();) {
+    const bool there = entry.stale() && entry.generation() == waiting_[i].generation;
+    if (waiting_[i].slab == slab && (!there || entry.state() == SlabIndex::State::kFree)) {
+      ready.push_back(std::move(waiting_[i]));
+      waiting_.erase(waiting_.begin() + static_cast<ptrdiff_t>(i));
+    } else {
+      ++i;
+    }
+  }
+  for (Waiting& each : ready) {
+    const bool there = entry.stale() && entry.generation() == each.generation;
+    if (abandoned_) {
+      each.done(there ? ECANCELED : 0);
+    } else if (there) {
+      lay(slab, std::move(each.done));  // the first takes it, the others wait for that
+    } else {
+      // It was written by somebody who did not ask for it to be durable.
+      bury({}, Durable::kYes, std::move(each.done));
+    }
+  }
+}
+
+void SlabCore::cleaned(uint32_t slab) {
+  index.set_clean(slab);
+  go_on(slab);
+}
+
+void SlabCore::release(uint32_t slab) {
+  index.release(slab);
+  go_on(slab);
+}
+
+void SlabCore::unpin(uint32_t slab) {
+  index.unpin(slab);
+  go_on(slab);
+}
+
 void SlabCore::abandon_burials() {
+  abandoned_ = true;
   const auto all = burials_;
   for (const auto& burial : all) {
     const size_t dropped = queue.drop(burial.get());

@@ -45,16 +45,22 @@ class SlabCore {
   // Writes a slab's header; `end` has errno or 0.
   void write_header(const void* owner, uint32_t slab, const SlabHeader& header,
                     std::function<void(int error)> end);
-  // Makes the headers of taken slabs tombstones, then gives the slabs back; `slabs` ascend.
-  // kDurable: before that, so that even a loss of power brings none of them back. `done` has the
-  // first errno, or 0; its slabs are given back all the same, to be tried again before they are
-  // used.
+  // Makes the headers of taken slabs tombstones, then gives the slabs back; `slabs` ascend. kYes:
+  // before that, so that even a loss of power brings none of them back. `done` has the first errno,
+  // or 0; the slabs are given back all the same, and stay stale where it is that.
   enum class Durable : bool { kNo, kYes };
   void bury(std::vector<uint32_t> slabs, Durable durable, std::function<void(int error)> done);
   // What lies there is wrong: from now on nobody finds it. Nothing where something else lies there.
   void drop(uint32_t slab, uint64_t generation);
-  // What bury() has waiting is given up: its `done` has ECANCELED once nothing of it is under way.
+  // Sees to it that this stale slab, which nobody finds, is buried: by whoever has it, or by us.
+  void lay(uint32_t slab, std::function<void(int error)> done);
+  // What bury() and lay() have waiting is given up: their `done` has ECANCELED once nothing of it
+  // is under way.
   void abandon_burials();
+  // index.set_clean(), release() and unpin(), and whoever waits for that goes on.
+  void cleaned(uint32_t slab);
+  void release(uint32_t slab);
+  void unpin(uint32_t slab);
   // Whether nothing is under way, waiting or about to be.
   bool idle() const { return burials_.empty() && queue.waiting() == 0 && queue.under_way() == 0; }
   // Whether segments of this size go between the device and this memory without a copy.
@@ -81,12 +87,20 @@ class SlabCore {
   scheduler::Breaker& breaker(Use use) { return use == Use::kStore ? stores_ : reads_; }
   void bury_run(const std::shared_ptr<Burial>& burial, size_t first, size_t count);
   void end_burial(const std::shared_ptr<Burial>& burial);
+  void go_on(uint32_t slab);
 
   scheduler::Breaker stores_;
   scheduler::Breaker reads_;
   std::string trouble_;
   uint64_t generation_ = 1;
   std::vector<std::shared_ptr<Burial>> burials_;
+  struct Waiting {
+    uint32_t slab;
+    uint64_t generation;
+    std::function<void(int error)> done;
+  };
+  std::vector<Waiting> waiting_;  // in lay()
+  bool abandoned_ = false;
 };
 
 }  // namespace baton::nvme

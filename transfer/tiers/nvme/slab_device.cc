@@ -117,7 +117,8 @@ Status SlabDevice::restore(const Seams& seams) {
       core_.index.unlist(*older);
       core_.index.release(*older);
     }
-    core_.index.publish(slab, chunk);
+    core_.index.expect(slab, chunk);
+    core_.index.publish(slab);
   }
   log::info("nvme: ready path={} slabs={} slab_bytes={} chunks={} ms={:.1f}", core_.path,
             core_.layout.slabs, core_.layout.slab_bytes, core_.index.held().chunks,
@@ -202,16 +203,17 @@ void SlabDevice::erase(const std::vector<ChunkId>& ids, std::function<void(int e
   const auto join = std::make_shared<Join>(std::move(done));
   std::vector<uint32_t> slabs;
   for (const ChunkId& id : ids) {
+    for (const auto& store : stores_) {
+      if (store->id() == id) store->forget();
+    }
+    for (const uint32_t slab : core_.index.ghosts(id)) core_.lay(slab, part_of(join));
     if (const auto slab = core_.index.find(id)) {
       core_.index.unlist(*slab);
       slabs.push_back(*slab);
     }
-    for (const auto& store : stores_) {
-      if (store->id() == id) store->forget(part_of(join));
-    }
   }
   std::sort(slabs.begin(), slabs.end());
-  // Also where there is none of them: what was erased a moment ago may not be on the device yet.
+  // Also where there is none: the last of another one may not be durable yet.
   core_.bury(std::move(slabs), SlabCore::Durable::kYes, part_of(join));
 }
 
@@ -222,43 +224,47 @@ void SlabDevice::clear(const ChunkFilter& filter, bool dry_run, OnCleared done) 
   clear->done = std::move(done);
   clear->before = core_.next_generation();
   clears_.push_back(clear);
-  if (dry_run) {
-    boost::asio::post(core_.io, [this, clear] { clear_some(clear); });
-    return;
+  if (!dry_run) {
+    for (const auto& store : stores_) {
+      if (fits(filter, store->origin())) store->forget();
+    }
   }
-  const auto join = std::make_shared<Join>([this, clear](int error) {
-    if (clear->error == 0) clear->error = error;
-    boost::asio::post(core_.io, [this, clear] { clear_some(clear); });
-  });
-  for (const auto& store : stores_) {
-    if (fits(filter, store->origin())) store->forget(part_of(join));
-  }
+  boost::asio::post(core_.io, [this, clear] { clear_some(clear); });
 }
 
 void SlabDevice::clear_some(const std::shared_ptr<Clear>& clear) {
+  const auto join = std::make_shared<Join>([this, clear](int error) {
+    if (clear->error == 0) clear->error = error;
+    // Not inside this turn.
+    boost::asio::post(core_.io, [this, clear] {
+      clear->next < core_.layout.slabs ? clear_some(clear) : cleared(clear);
+    });
+  });
   std::vector<uint32_t> slabs;
   const uint32_t end = std::min(core_.layout.slabs - clear->next, kSlabsInATurn) + clear->next;
   for (; clear->next < end; ++clear->next) {
     const SlabIndex::Entry& entry = core_.index.at(clear->next);
-    if (entry.state() != SlabIndex::State::kHeld || !clear->covers(entry)) continue;
-    ++clear->count.chunks;
-    clear->count.bytes += entry.payload_bytes();
+    if (!entry.stale() || !clear->covers(entry)) continue;
+    const bool held = entry.state() == SlabIndex::State::kHeld;
+    if (held) {
+      ++clear->count.chunks;
+      clear->count.bytes += entry.payload_bytes();
+    }
     if (clear->dry_run) continue;
+    if (!held) {
+      core_.lay(clear->next, part_of(join));
+      continue;
+    }
     core_.index.unlist(clear->next);
     slabs.push_back(clear->next);
   }
-  const auto next = [this, clear](int error) {
-    if (clear->error == 0) clear->error = error;
-    if (clear->next < core_.layout.slabs) return clear_some(clear);
-    clears_.remove(clear);
-    clear->done(clear->count, clear->error);
-    core_.changed();
-  };
-  if (slabs.empty()) {
-    boost::asio::post(core_.io, [next] { next(0); });
-  } else {
-    core_.bury(std::move(slabs), SlabCore::Durable::kYes, next);
-  }
+  if (!slabs.empty()) core_.bury(std::move(slabs), SlabCore::Durable::kYes, part_of(join));
+}
+
+void SlabDevice::cleared(const std::shared_ptr<Clear>& clear) {
+  clears_.remove(clear);
+  clear->done(clear->count, clear->error);
+  core_.changed();
 }
 
 void SlabDevice::abandon(const Status& why) {

@@ -77,6 +77,7 @@ class SlabDevice {
   Status restore(const Seams& seams);
   uint32_t take_slab();
   void clear_some(const std::shared_ptr<Clear>& clear);
+  void cleared(const std::shared_ptr<Clear>& clear);
 
   const std::unique_ptr<SlabFile> file_;  // outlives the disk
   SlabCore core_;

@@ -4,6 +4,10 @@
 // it. A slab is free; taken (being written, or its header being made a tombstone: nobody finds it);
 // or holds a chunk. While somebody reads a slab (a pin) it is neither evicted nor given out again.
 //
+// A slab is *stale* while the header on the device may name a chunk: it does where one is held, and
+// also where that was evicted or erased, until its tombstone is written. Such ghosts are known by
+// their id too, so that to erase a chunk means all that a restart could find of it.
+//
 // No I/O. Thread safety: externally synchronised.
 #pragma once
 
@@ -40,17 +44,14 @@ class SlabIndex {
   class Entry {
    public:
     State state() const { return state_; }
-    // The rest: of slabs that hold, or held, a chunk.
+    // The rest: of stale slabs.
     const ChunkId& id() const { return id_; }
     const ChunkOrigin& origin() const { return origin_; }
     uint64_t generation() const { return generation_; }
     uint32_t layers() const { return layers_; }
     uint32_t segment_bytes() const { return segment_bytes_; }
     uint64_t payload_bytes() const { return uint64_t{layers_} * segment_bytes_; }
-    // Whether the header on the device may still say that a chunk lies here: it must be made a
-    // tombstone before the slab's bytes change.
     bool stale() const { return stale_; }
-    uint16_t pins() const { return pins_; }
 
    private:
     friend class SlabIndex;
@@ -58,7 +59,7 @@ class SlabIndex {
     uint64_t generation_ = 0;
     ChunkId id_;
     uint32_t segment_bytes_ = 0;
-    uint32_t next_ = 0;  // of the same bucket, or among the free
+    uint32_t next_ = 0;  // of the same bucket, where it is stale
     uint16_t layers_ = 0;
     uint16_t pins_ = 0;
     State state_ = State::kTaken;
@@ -75,22 +76,28 @@ class SlabIndex {
   const Entry& at(uint32_t slab) const { return entries_[slab]; }
   std::optional<uint32_t> find(const ChunkId& id) const;
   ChunkCount held() const { return held_; }
-  uint32_t free() const { return free_; }
+  uint32_t free() const { return static_cast<uint32_t>(order_.size(kFreeOrder)); }
   // Held, and nobody reads it.
-  size_t evictable() const { return unpinned_.size(); }
+  size_t evictable() const { return order_.size(kUnpinnedOrder); }
+  // Those that a restart would find for this id, though nobody does now.
+  std::vector<uint32_t> ghosts(const ChunkId& id) const;
 
   // A free slab, the one that has been free for longest; from now on it is taken.
   std::optional<uint32_t> take_free();
+  // The same for this free slab.
+  void take(uint32_t slab);
   // The least recently used that nobody reads: from now on nobody finds it, and it is taken.
   std::optional<uint32_t> take_oldest();
-  // A taken slab holds this chunk now. Its id must not be held elsewhere.
-  void publish(uint32_t slab, const HeldChunk& chunk);
+  // From now on the header of a taken slab may name this chunk.
+  void expect(uint32_t slab, const HeldChunk& chunk);
+  // A taken slab holds what was expected. Its id must not be held elsewhere.
+  void publish(uint32_t slab);
   // From now on nobody finds it, and it is taken; pins stay.
   void unlist(uint32_t slab);
+  // The header of a taken slab names nothing any more.
+  void set_clean(uint32_t slab);
   // A taken slab is free, at once or when its last pin is gone.
   void release(uint32_t slab);
-  // Of a taken slab: what its header on the device may say.
-  void set_stale(uint32_t slab, bool stale) { entries_[slab].stale_ = stale; }
 
   // Marks as used.
   void touch(uint32_t slab);
@@ -99,14 +106,14 @@ class SlabIndex {
   void unpin(uint32_t slab);
 
  private:
+  static constexpr uint32_t kUnpinnedOrder = 0, kFreeOrder = 1;
+
   size_t bucket_of(const ChunkId& id) const;
   void make_free(uint32_t slab);
 
   std::vector<Entry> entries_;
   std::vector<uint32_t> buckets_;  // the first of each
-  scheduler::IndexLru unpinned_;   // those of the held that nobody reads
-  uint32_t first_free_, last_free_;
-  uint32_t free_ = 0;
+  scheduler::IndexLru order_;      // of the held that nobody reads, and of the free
   ChunkCount held_;
 };
 

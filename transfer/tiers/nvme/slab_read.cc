@@ -193,7 +193,7 @@ void SlabRead::ended() {
 void SlabRead::settle() {
   const auto self = shared_from_this();
   writer_.reset();
-  core_.index.unpin(slab_);
+  core_.unpin(slab_);
   if (const auto settled = std::exchange(settled_, nullptr)) settled();
 }
 

@@ -51,7 +51,7 @@ void SlabStore::enter(Step step) {
     case Step::kFlushHeader:
       return flush();
     case Step::kHeader:
-      core_.index.set_stale(slab_, true);
+      core_.index.expect(slab_, HeldChunk::of(header_));
       return write_header(header_);
   }
 }
@@ -133,8 +133,7 @@ void SlabStore::advance() {
     return header_there ? enter(Step::kRetract) : settle();
   }
   if (header_there && !wanted()) return enter(Step::kRetract);
-  if (step_ == Step::kTombstone || (step_ == Step::kRetract && error_ == 0))
-    core_.index.set_stale(slab_, false);
+  if (step_ == Step::kTombstone || (step_ == Step::kRetract && error_ == 0)) core_.cleaned(slab_);
   if (!wanted()) return settle();
   const bool flush = core_.config.flush_stores;
   switch (step_) {
@@ -158,16 +157,14 @@ void SlabStore::settle() {
   const bool stored = wanted() && (step_ == Step::kHeader || step_ == Step::kFlushHeader);
   chunk_.slot.reset();
   if (stored) {
-    core_.index.publish(slab_, HeldChunk::of(header_));
+    core_.index.publish(slab_);
     core_.succeeded(SlabCore::Use::kStore);
     core_.metrics.stored(payload_bytes());
     tell(ok_status());
   } else {
-    core_.index.release(slab_);
+    core_.release(slab_);
     tell(Status(Code::kCancelled, "the chunk was erased while it was being stored"));
   }
-  const int left = step_ == Step::kRetract ? error_ : 0;
-  for (const auto& gone : std::exchange(gone_, {})) gone(left);
   if (const auto settled = std::exchange(settled_, nullptr)) settled();
 }
 
@@ -179,8 +176,7 @@ void SlabStore::tell(const Status& status) {
   if (const auto done = std::exchange(done_, nullptr)) done(status);
 }
 
-void SlabStore::forget(std::function<void(int error)> gone) {
-  gone_.push_back(std::move(gone));
+void SlabStore::forget() {
   if (std::exchange(forgotten_, true)) return;
   if (step_ >= Step::kHeader) return;  // followed by the tombstone
   outstanding_ -= static_cast<uint32_t>(core_.queue.drop(this));

@@ -30,8 +30,8 @@ class SlabStore : public std::enable_shared_from_this<SlabStore> {
   void start(TimePoint deadline);
 
   // Nobody shall find it: it ends with kCancelled, and leaves a tombstone where its header was
-  // already on its way. `gone` has errno or 0 when that is so.
-  void forget(std::function<void(int error)> gone);
+  // already on its way.
+  void forget();
   // The call ends now, with `why`; what the device has of it ends when it ends. Whether it has any.
   bool abandon(const Status& why);
 
@@ -65,7 +65,6 @@ class SlabStore : public std::enable_shared_from_this<SlabStore> {
   ChunkHeader header_;
   Tier::OnDone done_;
   std::function<void()> settled_;
-  std::vector<std::function<void(int error)>> gone_;
   boost::asio::steady_timer timer_;
   Step step_ = Step::kData;
   uint32_t outstanding_ = 0;  // of this step: waiting or under way

@@ -161,6 +161,49 @@ TEST_F(NvmeFaults, AnEraseThatIsNotOnTheDeviceSaysSo) {
   for (uint32_t number = 10; number < 18; ++number) EXPECT_EQ(reads_back(number), "");
 }
 
+// A chunk that left to make room can still be found by a restart until its tombstone is written:
+// erasing it waits for that too.
+TEST_F(NvmeFaults, WhatWasEvictedAMomentAgoIsErasedAsWell) {
+  for (const bool by_clear : {false, true}) {
+    const NvmeConfig one = config(1, kSlotBytes, by_clear ? "a" : "b");
+    open(one);
+    ASSERT_TRUE(store(1).ok());
+    faults_->fate = [](const Disk::Io& io) {
+      return io.kind == Disk::Kind::kWrite ? DiskFate::hangs() : DiskFate::fine();
+    };
+    std::optional<Status> stored, erased;
+    tier_->store(testing::make_chunk(*pool_->allocate(), testing::nvme_id(2), shape_), soon(),
+                 [&](const Status& status) { stored = status; });
+    EXPECT_FALSE(held(1));
+    if (by_clear) {
+      tier_->clear({}, false, [&](const Result<ChunkCount>& count) { erased = count.status(); });
+    } else {
+      tier_->erase({testing::nvme_id(1)}, [&](const Status& status) { erased = status; });
+    }
+    testing::run_for(io_, std::chrono::milliseconds(20));
+    EXPECT_FALSE(erased);
+    faults_->release();
+    ASSERT_TRUE(testing::run_until(io_, [&] { return erased && stored; }));
+    EXPECT_TRUE(erased->ok()) << erased->to_string();
+    EXPECT_EQ(stored->code(), by_clear ? Code::kCancelled : Code::kOk);
+    close();
+  }
+}
+
+// Its tombstone was refused by the device: the chunk is a ghost, until it is erased again.
+TEST_F(NvmeFaults, AGhostIsErasedWhenTheDeviceWorksAgain) {
+  open(config());
+  ASSERT_TRUE(store(1).ok());
+  ASSERT_TRUE(store(2).ok());
+  fail(Disk::Kind::kWrite, EIO);
+  EXPECT_EQ(erase({testing::nvme_id(1), testing::nvme_id(2)}).native(), EIO);
+  faults_->fate = nullptr;
+  EXPECT_TRUE(erase({testing::nvme_id(1)}).ok());
+  reopen(config());
+  EXPECT_FALSE(held(1));
+  EXPECT_TRUE(held(2));  // as the error said
+}
+
 TEST_F(NvmeFaults, ShortTransfersAreContinued) {
   open(config());
   faults_->fate = [](const Disk::Io&) { return DiskFate{.at_most = 4096}; };

@@ -29,7 +29,9 @@ SlabIndex free_index(uint32_t slabs) {
 }
 uint32_t put(SlabIndex& index, uint32_t number) {
   const uint32_t slab = *index.take_free();
-  index.publish(slab, held_chunk(number));
+  index.set_clean(slab);
+  index.expect(slab, held_chunk(number));
+  index.publish(slab);
   return slab;
 }
 
@@ -53,6 +55,28 @@ TEST(SlabIndex, FindsWhatIsPublished) {
   index.release(slab);
   EXPECT_EQ(index.free(), 4u);
   EXPECT_TRUE(index.at(slab).stale());  // nobody has said otherwise
+}
+
+TEST(SlabIndex, GhostsAreWhatARestartWouldFind) {
+  SlabIndex index = free_index(3);
+  const ChunkId id = held_chunk(1).id;
+  const uint32_t first = put(index, 1);
+  EXPECT_TRUE(index.ghosts(id).empty());  // it is there
+  index.unlist(first);
+  EXPECT_EQ(index.ghosts(id), std::vector<uint32_t>{first});
+  const uint32_t second = put(index, 1);
+  EXPECT_EQ(index.find(id), second);
+  EXPECT_EQ(index.ghosts(id), std::vector<uint32_t>{first});
+  index.release(first);
+  EXPECT_EQ(index.ghosts(id), std::vector<uint32_t>{first});
+  index.take(first);
+  index.set_clean(first);
+  EXPECT_TRUE(index.ghosts(id).empty());
+  index.expect(first, held_chunk(2));
+  EXPECT_FALSE(index.find(held_chunk(2).id));
+  EXPECT_EQ(index.ghosts(held_chunk(2).id), std::vector<uint32_t>{first});
+  index.publish(first);
+  EXPECT_EQ(index.find(held_chunk(2).id), first);
 }
 
 TEST(SlabIndex, TheSlabThatWasFreeForLongestIsTaken) {
@@ -119,7 +143,9 @@ TEST(SlabIndex, DoesWhatAMapDoes) {
         if (slab) std::erase_if(expected, [&](const auto& each) { return each.second == *slab; });
       }
       if (slab) {
-        index.publish(*slab, held_chunk(number));
+        index.set_clean(*slab);
+        index.expect(*slab, held_chunk(number));
+        index.publish(*slab);
         expected[number] = *slab;
       }
     }
