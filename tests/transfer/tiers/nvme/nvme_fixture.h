@@ -1,4 +1,4 @@
-// A tier on files of its own, and chunks whose every byte says which chunk and version it is of.
+// A tier on files of its own.
 #pragma once
 
 #include <gmock/gmock.h>
@@ -17,13 +17,12 @@
 
 #include "tests/fakes/faulty_disk.h"
 #include "tests/transfer/loop.h"
+#include "tests/transfer/tiers/nvme/nvme_chunks.h"
 #include "transfer/base/metrics.h"
 #include "transfer/tiers/nvme/nvme_tier.h"
 #include "transfer/tiers/nvme/slab_device.h"
 
 namespace baton::testing {
-
-inline constexpr std::byte kPoison{0xab};
 
 // A folder that goes with the test.
 class TestFolder {
@@ -42,73 +41,6 @@ class TestFolder {
  private:
   std::filesystem::path path_;
 };
-
-inline std::shared_ptr<SlotPool> make_pool(size_t slots, size_t slot_bytes) {
-  auto arena = Arena::create({.bytes = slots * slot_bytes});
-  EXPECT_TRUE(arena.ok()) << arena.status().to_string();
-  auto pool = SlotPool::create(std::move(arena).value(), slot_bytes);
-  EXPECT_TRUE(pool.ok()) << pool.status().to_string();
-  return std::move(pool).value();
-}
-
-struct ChunkShape {
-  uint32_t layers = 4;
-  size_t segment_bytes = 8192;
-};
-
-inline ChunkId nvme_id(uint32_t number, uint16_t head_group = 0) {
-  ChunkId id{.kv_group = 0, .head_group = head_group};
-  std::memcpy(id.key.bytes.data(), &number, sizeof number);
-  id.key.bytes[31] = 0x77;
-  return id;
-}
-
-// What layer `layer` of that chunk holds.
-inline void fill_segment(const ChunkId& id, uint32_t version, uint32_t layer, std::byte* to,
-                         size_t bytes) {
-  uint64_t state = std::hash<ChunkId>()(id) * 0x9e3779b97f4a7c15ull +
-                   (uint64_t{version} << 32 | layer) + id.head_group;
-  for (size_t at = 0; at < bytes; at += sizeof state) {
-    state = (state ^ (state >> 29)) * 0xbf58476d1ce4e5b9ull + 0x94d049bb133111ebull;
-    std::memcpy(to + at, &state, std::min(sizeof state, bytes - at));
-  }
-}
-
-// `version` stands in `tokens`, so that old bytes under a new header are seen.
-inline Chunk make_chunk(SlotRef slot, const ChunkId& id, const ChunkShape& shape,
-                        uint32_t version = 1, const ChunkOrigin& origin = {}) {
-  Chunk chunk{.id = id,
-              .tokens = version,
-              .order = PayloadOrder::kHeadToken,
-              .segment_bytes = shape.segment_bytes,
-              .slot = std::move(slot),
-              .origin = origin};
-  for (uint32_t layer = 0; layer < shape.layers; ++layer) {
-    std::byte* const at = chunk.slot.bytes().data() + layer * shape.segment_bytes;
-    fill_segment(id, version, layer, at, shape.segment_bytes);
-    chunk.checksums.push_back(
-        checksum(segment_seed(id, layer, shape.segment_bytes), at, shape.segment_bytes));
-  }
-  return chunk;
-}
-
-// "" where the slot holds just that, and poison after it.
-inline std::string difference(const Chunk& chunk, const ChunkId& id, const ChunkShape& shape) {
-  if (chunk.id != id) return "another id";
-  if (chunk.checksums.size() != shape.layers) return "another number of layers";
-  if (chunk.segment_bytes != shape.segment_bytes) return "another size";
-  std::vector<std::byte> expected(shape.segment_bytes);
-  const std::span<std::byte> slot = chunk.slot.bytes();
-  for (uint32_t layer = 0; layer < shape.layers; ++layer) {
-    fill_segment(id, chunk.tokens, layer, expected.data(), expected.size());
-    if (std::memcmp(slot.data() + layer * shape.segment_bytes, expected.data(), expected.size()))
-      return "layer " + std::to_string(layer) + " differs";
-  }
-  const auto rest = slot.subspan(shape.layers * shape.segment_bytes);
-  if (!std::all_of(rest.begin(), rest.end(), [](std::byte each) { return each == kPoison; }))
-    return "bytes after the last layer were written";
-  return "";
-}
 
 class NvmeTest : public ::testing::Test {
  protected:
@@ -166,11 +98,7 @@ class NvmeTest : public ::testing::Test {
             .fingerprint = {},
             .deadline = soon()};
   }
-  SlotRef poisoned() {
-    SlotRef slot = *pool_->allocate();
-    std::fill(slot.bytes().begin(), slot.bytes().end(), kPoison);
-    return slot;
-  }
+  SlotRef poisoned() { return poisoned_slot(*pool_); }
   Result<Chunk> read(TierReadRequest request) {
     std::optional<Result<Chunk>> end;
     std::vector<uint32_t> layers;
