@@ -274,7 +274,6 @@ std::unique_ptr<Tier::Read> Impl::read(TierReadRequest request, OnLayer on_layer
   }
   if (!device.core().allows(SlabCore::Use::kRead))
     return refuse(Status(Code::kUnavailable, device.core().trouble()));
-  metrics_.lookup(true);
   return std::make_unique<NvmeReadHandle>(
       device.read(place.slab, std::move(request), std::move(on_layer), std::move(done)));
 }
