@@ -40,6 +40,11 @@ void add_node_options(const Command& command, NodeOptions& options) {
   command.add_option("--progress-ms", options.progress_ms, "between verified bytes (2000)")
       .range(uint64_t{1}, kDayMs);
   command
+      .add_option("--nvme", options.nvme,
+                  "PATH:SIZE, such as /data/baton.kv:200GiB: a file or block device that keeps "
+                  "chunks, also over a restart (repeatable)")
+      .repeatable();
+  command
       .add_option("--peer", options.peers,
                   "host:port of a node that is asked for chunks which this one has not "
                   "(repeatable)")
@@ -82,6 +87,11 @@ Status apply(const NodeOptions& options, NodeConfig& config) {
   config.huge_pages = options.huge_pages;
   config.sender.progress_deadline = std::chrono::milliseconds(options.progress_ms);
   config.receiver.progress_deadline = std::chrono::milliseconds(options.progress_ms);
+  for (const std::string& text : options.nvme) {
+    auto device = NvmeDevice::parse(text);
+    if (!device.ok()) return of_flag("--nvme", device.status());
+    config.tiers.nvme.push_back(std::move(device).value());
+  }
   for (const std::string& peer : options.peers)
     BATON_RETURN_IF_ERROR(read_address("--peer", peer, config.tiers.peers.emplace_back()));
   config.tiers.load_deadline = std::chrono::milliseconds(options.load_ms);

@@ -27,6 +27,7 @@ struct NodeOptions {
   bool huge_pages = false;
   uint64_t heartbeat_ms = 200;
   uint64_t progress_ms = 2000;
+  std::vector<std::string> nvme;
   std::vector<std::string> peers;
   uint64_t load_ms = 5000;
 };

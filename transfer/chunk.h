@@ -46,15 +46,6 @@ struct Chunk {
   ChunkOrigin origin;
 };
 
-// What the checksum of a segment is seeded with, wherever it lies.
-inline ChecksumSeed segment_seed(const ChunkId& chunk, uint32_t layer, uint64_t bytes) {
-  return make_seed({.key = chunk.key.bytes,
-                    .layer = layer,
-                    .kv_group = chunk.kv_group,
-                    .head_group = chunk.head_group,
-                    .bytes = bytes});
-}
-
 }  // namespace baton
 
 template <>

@@ -10,6 +10,8 @@
 #include "transfer/cuda/cuda_copier.h"
 #include "transfer/node_impl.h"
 #include "transfer/tcp/tcp_endpoint.h"
+#include "transfer/tiers/nvme/nvme_tier.h"
+#include "transfer/tiers/nvme/slab_file.h"
 #include "transfer/ucx/ucx_endpoint.h"
 
 namespace baton {
@@ -140,14 +142,19 @@ Status Node::Impl::reserve_memory() {
                                         .bytes = config.store ? kNoTransit : config.transit_bytes,
                                         .huge_pages = !config.store && config.huge_pages}));
   BATON_ASSIGN_OR_RETURN(core_.transit, SlotPool::create(std::move(transit), segment));
+  uint64_t slab = 0;
   if (config.retained_bytes != 0) {
     BATON_ASSIGN_OR_RETURN(auto retained, Arena::create({.name = "baton-retained",
                                                          .bytes = config.retained_bytes,
                                                          .huge_pages = config.huge_pages}));
-    // A store that was not told is one slot until its first peer says how large its chunks are.
-    const uint64_t asked = config.chunk_bytes == 0 ? retained->bytes() : config.chunk_bytes;
-    const uint64_t chunk = config.store ? asked : segment * config.kv.layer_base.size();
-    core_.slots_are_cut = !config.store || config.chunk_bytes != 0;
+    uint64_t chunk = segment * config.kv.layer_base.size();
+    slab = slab_bytes_for(static_cast<uint32_t>(config.kv.layer_base.size()), segment);
+    if (config.store) {
+      BATON_ASSIGN_OR_RETURN(slab, slabs_of_store());
+      // One that knows no size is one slot until its first peer says how large its chunks are.
+      core_.slots_are_cut = slab != 0;
+      chunk = slab == 0 ? retained->bytes() : std::max(slab, config.chunk_bytes);
+    }
     BATON_ASSIGN_OR_RETURN(core_.retained, SlotPool::create(std::move(retained), chunk));
   }
   core_.tier = std::make_unique<HostTier>(HostTier::Config{.max_bytes = config.retained_bytes,
@@ -160,12 +167,31 @@ Status Node::Impl::reserve_memory() {
       *core_.tier, Tiers::Config{.store_bytes = static_cast<uint64_t>(share)}, core_.metrics);
   if (config.seams.tiers)
     for (auto& tier : config.seams.tiers(core_.io)) core_.tiers->add(std::move(tier));
+  if (core_.slots_are_cut) BATON_RETURN_IF_ERROR(open_nvme(slab));
   const auto add = [this](const HostPort& peer, bool writes) {
     core_.tiers->add(std::make_unique<NodeTier>(core_.io, *this,
                                                 NodeTier::Config{.peer = peer, .writes = writes}));
   };
   if (config.tiers.store) add(*config.tiers.store, true);
   for (const HostPort& peer : config.tiers.peers) add(peer, false);
+  return ok_status();
+}
+
+// What its devices were formatted with, so that it finds what it kept; else as it was told; else 0.
+Result<uint64_t> Node::Impl::slabs_of_store() const {
+  for (const NvmeDevice& device : core_.config.tiers.nvme) {
+    BATON_ASSIGN_OR_RETURN(const auto formatted, nvme::SlabFile::slab_bytes_of(device.path));
+    if (formatted) return *formatted;
+  }
+  return nvme::whole_blocks(core_.config.chunk_bytes);
+}
+
+Status Node::Impl::open_nvme(uint64_t slab_bytes) {
+  if (core_.config.tiers.nvme.empty()) return ok_status();
+  NvmeConfig nvme{.devices = core_.config.tiers.nvme, .slab_bytes = slab_bytes};
+  BATON_ASSIGN_OR_RETURN(auto tier,
+                         NvmeTier::open(core_.io, std::move(nvme), core_.retained, core_.metrics));
+  core_.tiers->add_first(std::move(tier));
   return ok_status();
 }
 

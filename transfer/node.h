@@ -23,6 +23,7 @@
 #include "transfer/protocol/receiver_handoff.h"
 #include "transfer/protocol/sender_handoff.h"
 #include "transfer/tcp/tcp_config.h"
+#include "transfer/tiers/nvme/nvme_config.h"
 #include "transfer/ucx/ucx_config.h"
 
 namespace baton {
@@ -55,6 +56,8 @@ enum class SendMode : uint8_t {
 
 // The tiers below the host's: what a load may take, and how far they may be behind.
 struct TiersConfig {
+  // Files or block devices (tiers/nvme/nvme_config.h); none: no such tier. Of this node alone.
+  std::vector<NvmeDevice> nvme;
   // A node without an engine on this host or near (`baton store`), which is given every chunk that
   // becomes whole here, and asked for what is not.
   std::optional<HostPort> store;

@@ -71,6 +71,8 @@ class Node::Impl final : public control::PeerEvents,
   Status start();
   void run();  // the progress thread
   Status reserve_memory();
+  Result<uint64_t> slabs_of_store() const;
+  Status open_nvme(uint64_t slab_bytes);
   Result<std::unique_ptr<Copier>> make_copier();
   Status open_endpoints(ChannelIdentity identity);
   Result<std::unique_ptr<ChannelEndpoint>> open_ucx(ChannelIdentity identity);

@@ -44,6 +44,10 @@ void Node::Impl::cut_slots(const protocol::Hello& peer) {
     const Status cut = core_.retained->recut(peer.chunk_bytes);
     if (!cut.ok()) return log::warn("chunks of node {} are not kept: {}", peer.node, cut.message());
     core_.slots_are_cut = true;
+    const uint32_t layers = std::max(peer.fingerprint.layers, 1u);
+    if (const Status opened = open_nvme(slab_bytes_for(layers, peer.chunk_bytes / layers));
+        !opened.ok())
+      log::error("no NVMe tier: {}", opened.message());
     return log::info("store ready chunk_bytes={} slots={}", peer.chunk_bytes,
                      core_.retained->counts().total);
   }

@@ -247,6 +247,8 @@ ENGINE = ["--role", "both", "--listen", "127.0.0.1:0"]
      ["nowhere"]),
     ([*ENGINE, "--model", MODEL, "--threads", "0"], ["threads"]),
     ([*ENGINE, "--model", MODEL, "--reuse"], ["--reuse", "--node"]),
+    ([*ENGINE, "--model", MODEL, "--node", "127.0.0.1:0", "--nvme", "/data"],
+     ["--nvme", "/data", "PATH:SIZE"]),
     ([*ENGINE, "--model", "random:layers=four"], ["layers"]),
     ([*ENGINE, "--model", "random:layer=4"], ["layer", "layers"]),
     ([*ENGINE, "--model", "random:layers=4000000000"], ["layers"]),

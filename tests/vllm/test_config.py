@@ -4,7 +4,7 @@ import types
 import pytest
 
 from baton.vllm import BatonConnector, config
-from baton.vllm.address import of_rank
+from baton.vllm.address import of_rank, of_rank_path
 from conftest import ROOT
 
 
@@ -30,6 +30,8 @@ def test_what_is_set_is_taken():
     ({"node": "9001"}, "node is '9001': expected host:port"),
     ({"node": "127.0.0.1:70000"}, "node is '127.0.0.1:70000': expected a port from 0 to 65535"),
     ({"node_http": "::1:9101"}, "node_http is '::1:9101': expected host:port, or [v6 address]"),
+    ({"store": "9100"}, "store is '9100': expected host:port"),
+    ({"peers": "127.0.0.1:1,nobody"}, "peers is '127.0.0.1:1,nobody': expected host:port"),
     ({"advertise": "a host"}, "advertise is 'a host': expected host:port"),
 ])
 def test_what_is_wrong_is_named(extra, said):
@@ -58,6 +60,14 @@ def test_each_rank_has_a_port():
 ])
 def test_a_rank_has_an_address_of_its_own(address, rank, expected):
     assert of_rank(address, rank) == expected
+
+
+@pytest.mark.parametrize("device, rank, expected", [
+    ("/data/kv:1GiB", 0, "/data/kv:1GiB"), ("/data/kv:1GiB", 2, "/data/kv.2:1GiB"),
+    ("no size", 1, "no size"),
+])
+def test_a_rank_has_a_device_of_its_own(device, rank, expected):
+    assert of_rank_path(device, rank) == expected
 
 
 def test_every_option_is_in_the_readme_with_default_and_meaning():

@@ -12,6 +12,16 @@ Tiers::Tiers(HostTier& host, Config config, Metrics& metrics)
     : host_(host), config_(config), metrics_(metrics) {}
 
 void Tiers::add(std::unique_ptr<Tier> tier) {
+  below_.push_back(tier.get());
+  sinks_.push_back(sink_of(std::move(tier)));
+}
+
+void Tiers::add_first(std::unique_ptr<Tier> tier) {
+  below_.insert(below_.begin(), tier.get());
+  sinks_.insert(sinks_.begin(), sink_of(std::move(tier)));
+}
+
+std::unique_ptr<Tiers::Sink> Tiers::sink_of(std::unique_ptr<Tier> tier) {
   auto sink = std::make_unique<Sink>();
   sink->skipped =
       &metrics_.counter("baton_tier_stores_skipped_total",
@@ -19,8 +29,7 @@ void Tiers::add(std::unique_ptr<Tier> tier) {
                         "host tier by then.",
                         {{"tier", tier->name()}});
   sink->tier = std::move(tier);
-  below_.push_back(sink->tier.get());
-  sinks_.push_back(std::move(sink));
+  return sink;
 }
 
 // --- writing

@@ -28,7 +28,8 @@ class Tiers {
   // The host tier outlives this.
   Tiers(HostTier& host, Config config, Metrics& metrics);
 
-  void add(std::unique_ptr<Tier> tier);  // below those that are there
+  void add(std::unique_ptr<Tier> tier);        // below those that are there
+  void add_first(std::unique_ptr<Tier> tier);  // right below the host tier
   const std::vector<Tier*>& below() const { return below_; }
 
   // The chunk has become visible in the host tier: it goes to every tier that has it not, out of
@@ -71,6 +72,8 @@ class Tiers {
     prometheus::Counter* skipped = nullptr;
   };
   struct Search;
+
+  std::unique_ptr<Sink> sink_of(std::unique_ptr<Tier> tier);
 
   bool has_credit(const Sink& sink, uint64_t bytes) const;
   void store(Sink& sink, HostTier::Pin chunk);

@@ -156,6 +156,14 @@ void bind_config(py::module_& module) {
           [](NodeConfig& c, const std::string& text) {
             c.tiers.store = value_or_throw(HostPort::parse(text));
           })
+      .def(
+          "set_nvme",
+          [](NodeConfig& c, const std::vector<std::string>& devices) {
+            c.tiers.nvme.clear();
+            for (const std::string& device : devices)
+              c.tiers.nvme.push_back(value_or_throw(NvmeDevice::parse(device)));
+          },
+          py::arg("devices"))
       .def_property(
           "peers",
           [](const NodeConfig& c) {

@@ -1,10 +1,8 @@
 #include "transfer/tiers/nvme/nvme_config.h"
 
-#include <charconv>
-#include <optional>
 #include <set>
-#include <utility>
 
+#include "transfer/base/bytes.h"
 #include "transfer/base/text.h"
 #include "transfer/tiers/nvme/slab_format.h"
 
@@ -20,18 +18,6 @@ Status check_count(const char* option, uint64_t value, uint64_t most) {
   return invalid(std::string(option) + " is " + number(value) + ": expected 1 to " + number(most));
 }
 
-std::optional<uint64_t> unit_of(std::string_view suffix) {
-  constexpr std::pair<std::string_view, uint64_t> kUnits[] = {{"", 1},
-                                                              {"KiB", uint64_t{1} << 10},
-                                                              {"MiB", uint64_t{1} << 20},
-                                                              {"GiB", uint64_t{1} << 30},
-                                                              {"TiB", uint64_t{1} << 40}};
-  for (const auto& [name, bytes] : kUnits) {
-    if (name == suffix) return bytes;
-  }
-  return std::nullopt;
-}
-
 }  // namespace
 
 Result<NvmeDevice> NvmeDevice::parse(std::string_view text) {
@@ -41,14 +27,9 @@ Result<NvmeDevice> NvmeDevice::parse(std::string_view text) {
   };
   const size_t colon = text.rfind(':');
   if (colon == std::string_view::npos || colon == 0) return wrong("there is no path and size");
-  const std::string_view size = text.substr(colon + 1);
-  uint64_t count = 0;
-  const auto [end, error] = std::from_chars(size.data(), size.data() + size.size(), count);
-  if (error != std::errc() || count == 0) return wrong("the size is no number above 0");
-  const auto unit = unit_of(size.substr(static_cast<size_t>(end - size.data())));
-  if (!unit) return wrong("sizes end in KiB, MiB, GiB, TiB or nothing");
-  if (count > INT64_MAX / *unit) return wrong("the size is too large");
-  return NvmeDevice{std::string(text.substr(0, colon)), count * *unit};
+  const Result<uint64_t> bytes = parse_bytes(text.substr(colon + 1));
+  if (!bytes.ok() || *bytes == 0) return wrong("the size is no number of bytes above 0");
+  return NvmeDevice{std::string(text.substr(0, colon)), *bytes};
 }
 
 uint64_t slab_bytes_for(uint32_t layers, uint64_t segment_bytes) {

@@ -109,10 +109,11 @@ class Impl : public Tier {
   Presence presence(const ChunkId& id) const override {
     return place_of(id).device != nullptr ? Presence::kHeld : Presence::kAbsent;
   }
-  void find(std::vector<ChunkId> ids, TimePoint deadline, OnPresent done) override;
+  void find(ChunkOrigin origin, std::vector<ChunkId> ids, TimePoint deadline,
+            OnPresent done) override;
   void store(Chunk chunk, TimePoint deadline, OnDone done) override;
   std::unique_ptr<Read> read(TierReadRequest request, OnLayer on_layer, OnRead done) override;
-  void erase(std::vector<ChunkId> ids, OnDone done) override;
+  void erase(ChunkOrigin origin, std::vector<ChunkId> ids, OnDone done) override;
   void clear(ChunkFilter filter, bool dry_run, OnCount done) override;
   TierReport report() const override;
   void close(TimePoint deadline, std::function<void()> closed) override;
@@ -143,7 +144,7 @@ class Impl : public Tier {
   boost::asio::steady_timer close_timer_;
 };
 
-void Impl::find(std::vector<ChunkId> ids, TimePoint, OnPresent done) {
+void Impl::find(ChunkOrigin, std::vector<ChunkId> ids, TimePoint, OnPresent done) {
   std::vector<bool> present;
   for (const ChunkId& id : ids) {
     present.push_back(presence(id) == Presence::kHeld);
@@ -252,14 +253,15 @@ std::unique_ptr<Tier::Read> Impl::read(TierReadRequest request, OnLayer on_layer
   const auto refused = [&](const std::string& why) {
     return refuse(Status(Code::kRefused, "chunk " + request.id.key.to_hex() + ": " + why));
   };
-  if (entry.layers() != request.layers)
+  const bool any = request.layers == 0 && request.segment_bytes == 0;
+  if (!any && entry.layers() != request.layers)
     return refused(differs("the number of layers", request.layers, entry.layers(), "in the tier"));
-  if (entry.segment_bytes() != request.segment_bytes) {
+  if (!any && entry.segment_bytes() != request.segment_bytes) {
     return refused(differs("the size of a segment", request.segment_bytes, entry.segment_bytes(),
                            "in the tier"));
   }
-  if (entry.origin().fingerprint != request.fingerprint) {
-    const auto& here = request.fingerprint;
+  if (entry.origin().fingerprint != request.origin.fingerprint) {
+    const auto& here = request.origin.fingerprint;
     const auto& there = entry.origin().fingerprint;
     return refused("the fingerprint is " + to_hex(here.data(), here.size()) + " here and " +
                    to_hex(there.data(), there.size()) + " in the tier");
@@ -286,7 +288,7 @@ std::shared_ptr<NvmeCall> Impl::begin_call(std::function<void(const Status&)> do
   return call;
 }
 
-void Impl::erase(std::vector<ChunkId> ids, OnDone done) {
+void Impl::erase(ChunkOrigin, std::vector<ChunkId> ids, OnDone done) {
   if (closing_) return boost::asio::post(io_, [done = std::move(done)] { done(shutting_down()); });
   const auto call = begin_call(std::move(done));
   for (const auto& device : devices_) {

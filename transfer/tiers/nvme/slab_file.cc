@@ -129,6 +129,23 @@ Result<std::unique_ptr<SlabFile>> SlabFile::open(const SlabFileConfig& config) {
   return file;
 }
 
+Result<std::optional<uint64_t>> SlabFile::slab_bytes_of(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) {
+    if (errno == ENOENT) return std::optional<uint64_t>();
+    return Status::from_errno(path, errno);
+  }
+  Block head{};
+  const ssize_t there = ::pread(fd.get(), head.data(), head.size(), 0);
+  if (there < 0) return Status::from_errno(path, errno);
+  const bool blank =
+      std::all_of(head.begin(), head.end(), [](std::byte each) { return each == std::byte{0}; });
+  if (blank) return std::optional<uint64_t>();
+  const auto superblock = decode_superblock(head);
+  if (!superblock.ok()) return refused(path, superblock.status().message());
+  return std::optional<uint64_t>(superblock->layout.slab_bytes);
+}
+
 Status SlabFile::open_and_lock(const SlabFileConfig& config) {
   struct stat found {};
   block_device_ = ::stat(path_.c_str(), &found) == 0 && S_ISBLK(found.st_mode);

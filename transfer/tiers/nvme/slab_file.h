@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "transfer/base/clock.h"
@@ -33,6 +34,9 @@ class SlabFile {
   // else, another format version, or slabs of another size or number; kResourceExhausted where the
   // file system has no room for it; kInvalidArgument for a path that cannot be used.
   static Result<std::unique_ptr<SlabFile>> open(const SlabFileConfig& config);
+
+  // What a device was formatted with; nothing where there is none, or it is blank. Errors as open().
+  static Result<std::optional<uint64_t>> slab_bytes_of(const std::string& path);
 
   int fd() const { return fd_.get(); }
   const std::string& path() const { return path_; }

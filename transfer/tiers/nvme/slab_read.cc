@@ -103,6 +103,13 @@ void SlabRead::header_came(const BlockBuffer& block) {
   auto* const chunk = std::get_if<ChunkHeader>(&header);
   if (chunk == nullptr || HeldChunk::of(*chunk) != held_) return spoilt("its header");
   header_ = std::move(*chunk);
+  chunk_ = {.id = held_.id,
+            .tokens = header_->tokens,
+            .order = header_->order,
+            .segment_bytes = bytes_,
+            .checksums = header_->checksums,
+            .slot = request_.into,
+            .origin = held_.origin};
   // One a turn, as if they came now.
   for (const Run& run : std::exchange(early_, {}))
     boost::asio::post(core_.io, [self = shared_from_this(), run] { self->run_came(run); });
@@ -121,22 +128,16 @@ void SlabRead::verify(const Run& run) {
       std::memcpy(bytes, run.bounce->data() + (layer - run.first) * stride_, bytes_);
       core_.metrics.copied_unaligned(bytes_);
     }
-    const Checksum found = checksum(segment_seed(held_.id, layer, bytes_), bytes, bytes_);
+    const Checksum found = checksum(seed_of(held_.id, layer, bytes_), bytes, bytes_);
     if (found != header_->checksums[layer]) return spoilt("layer " + number(layer));
     ++verified_;
     core_.metrics.read(bytes_);
-    if (on_layer_) on_layer_(layer);
+    if (on_layer_) on_layer_(chunk_, layer);
   }
   if (told_ || verified_ < held_.layers) return;
   core_.succeeded(SlabCore::Use::kRead);
   core_.index.touch(slab_);
-  tell(Chunk{.id = held_.id,
-             .tokens = header_->tokens,
-             .order = header_->order,
-             .segment_bytes = bytes_,
-             .checksums = header_->checksums,
-             .slot = request_.into,
-             .origin = held_.origin});
+  tell(std::move(chunk_));
 }
 
 void SlabRead::end_run(const Run& run) {
@@ -174,6 +175,7 @@ void SlabRead::stop() {
   told_ = true;
   timer_.cancel();
   request_.into.reset();
+  chunk_.slot.reset();
   outstanding_ -= static_cast<uint32_t>(core_.queue.drop(this));
   outstanding_ -= static_cast<uint32_t>(early_.size());
   early_.clear();

@@ -64,6 +64,7 @@ class SlabRead : public std::enable_shared_from_this<SlabRead> {
   std::byte* const slot_bytes_;
   SlotWriter writer_;  // until the device and we write there no more
   std::optional<ChunkHeader> header_;
+  Chunk chunk_;               // as the header says
   std::vector<Run> early_;    // read before the header was
   uint32_t verified_ = 0;     // layers
   uint32_t outstanding_ = 0;  // waiting, under way, or to be verified

@@ -23,6 +23,12 @@ def is_host(text):
     return _HOST.fullmatch(text) is not None
 
 
+def of_rank_path(device, rank):
+    """PATH:SIZE, as this rank has it: a device is one process's."""
+    path, colon, size = device.rpartition(":")
+    return f"{path}.{rank}{colon}{size}" if colon and rank else device
+
+
 def of_rank(address, rank):
     """An address of the options, as this rank has it."""
     host, colon, port = address.rpartition(":")

@@ -30,6 +30,9 @@ class Options:
                                   "ends; 0: the smallest multiple from 256 on")
     host_tier_mib: int = option(256, "MiB of host memory for retained chunks")
     tier_policy: str = option("age-per-use", "which of them leave first: age-per-use, lru, s3fifo")
+    nvme: str = option("", "PATH:SIZE of a file or block device that keeps chunks below the host "
+                           "tier, also over a restart; several with commas between them. Rank r "
+                           "of several has its own: PATH.r")
     store: str = option("", "host:port of a `baton store` that is given every whole chunk of the host "
                             "tier and asked for what this node has not; empty: none")
     peers: str = option("", "host:port of other nodes that are asked too, with commas between them")

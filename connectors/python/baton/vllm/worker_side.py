@@ -11,7 +11,7 @@ import os
 import sys
 
 import baton
-from baton.vllm.address import of_rank
+from baton.vllm.address import of_rank, of_rank_path
 from baton.vllm.config import chunk_tokens
 from baton.vllm.guard import hook, logger
 from baton.vllm.orders import News
@@ -56,6 +56,7 @@ def node_config(options, rank, detected, fingerprint):
     config.retained_bytes = options.host_tier_mib * MIB
     config.tier_policy = options.tier_policy
     config.tenant_bytes = options.tenant_quota_mib * MIB
+    config.set_nvme([of_rank_path(device, rank) for device in options.nvme.split(",") if device])
     if options.store:
         config.store_node = options.store
     config.peers = [peer for peer in options.peers.split(",") if peer]

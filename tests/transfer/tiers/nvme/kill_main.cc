@@ -56,7 +56,7 @@ class KillWork {
   }
   void erase(uint32_t number) {
     board_.chunks[number].begun = 0;
-    tier_.erase({nvme_id(number)}, [this, number](const Status& status) {
+    tier_.erase({}, {nvme_id(number)}, [this, number](const Status& status) {
       if (!status.ok()) std::abort();
       board_.chunks[number].known = 0;
       ++board_.erases;
@@ -70,7 +70,7 @@ class KillWork {
          .layers = kShape.layers,
          .segment_bytes = kShape.segment_bytes,
          .deadline = now() + std::chrono::seconds(30)},
-        [](uint32_t) {},
+        [](const Chunk&, uint32_t) {},
         [this, number](Result<Chunk> chunk) {
           // Evicted in the meantime is no fault.
           if (chunk.ok() ? !difference(*chunk, nvme_id(number), kShape).empty()

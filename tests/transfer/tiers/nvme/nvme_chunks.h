@@ -56,7 +56,7 @@ inline Chunk make_chunk(SlotRef slot, const ChunkId& id, const ChunkShape& shape
     std::byte* const at = chunk.slot.bytes().data() + layer * shape.segment_bytes;
     fill_segment(id, version, layer, at, shape.segment_bytes);
     chunk.checksums.push_back(
-        checksum(segment_seed(id, layer, shape.segment_bytes), at, shape.segment_bytes));
+        checksum(seed_of(id, layer, shape.segment_bytes), at, shape.segment_bytes));
   }
   return chunk;
 }

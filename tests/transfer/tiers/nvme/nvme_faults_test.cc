@@ -178,7 +178,7 @@ TEST_F(NvmeFaults, WhatWasEvictedAMomentAgoIsErasedAsWell) {
     if (by_clear) {
       tier_->clear({}, false, [&](const Result<ChunkCount>& count) { erased = count.status(); });
     } else {
-      tier_->erase({testing::nvme_id(1)}, [&](const Status& status) { erased = status; });
+      tier_->erase({}, {testing::nvme_id(1)}, [&](const Status& status) { erased = status; });
     }
     testing::run_for(io_, std::chrono::milliseconds(20));
     EXPECT_FALSE(erased);
@@ -292,7 +292,7 @@ TEST_F(NvmeFaults, AStoreWhoseHeaderLandsTooLateIsNotFoundLater) {
     ASSERT_EQ(faults_->hanging.size(), 1u);
     // Erasing it waits for that.
     std::optional<Status> erased;
-    tier_->erase({testing::nvme_id(1)}, [&](const Status& status) { erased = status; });
+    tier_->erase({}, {testing::nvme_id(1)}, [&](const Status& status) { erased = status; });
     testing::run_for(io_, std::chrono::milliseconds(20));
     EXPECT_FALSE(erased);
     faults_->release();
@@ -318,7 +318,7 @@ TEST_F(NvmeFaults, WhatOnlyWaitsEndsWithItsDeadlineAndHoldsNothing) {
     TierReadRequest wanted = request(testing::nvme_id(1), poisoned());
     wanted.deadline = deadline;
     reads.push_back(tier_->read(
-        std::move(wanted), [](uint32_t) {},
+        std::move(wanted), [](const Chunk&, uint32_t) {},
         [&](Result<Chunk> chunk) {
           EXPECT_EQ(chunk.status().code(), Code::kDeadlineExceeded);
           ++late;
@@ -354,9 +354,9 @@ TEST_F(NvmeFaults, CloseEndsAllAndWaitsForTheDevice) {
   tier_->store(testing::make_chunk(*pool_->allocate(), testing::nvme_id(3), shape_), soon(),
                [&](const Status& status) { stored = status; });
   const auto reading = tier_->read(
-      request(testing::nvme_id(1), poisoned()), [](uint32_t) {},
+      request(testing::nvme_id(1), poisoned()), [](const Chunk&, uint32_t) {},
       [&](Result<Chunk> end) { chunk = std::move(end); });
-  tier_->erase({testing::nvme_id(2)}, [&](const Status& status) { erased = status; });
+  tier_->erase({}, {testing::nvme_id(2)}, [&](const Status& status) { erased = status; });
   tier_->clear({}, false, [&](const Result<ChunkCount>& count) { cleared = count.status(); });
   bool closed = false;
   tier_->close(now() + std::chrono::milliseconds(30), [&] { closed = true; });

@@ -95,7 +95,7 @@ class NvmeTest : public ::testing::Test {
             .into = std::move(into),
             .layers = shape_.layers,
             .segment_bytes = shape_.segment_bytes,
-            .fingerprint = {},
+            .origin = {},
             .deadline = soon()};
   }
   SlotRef poisoned() { return poisoned_slot(*pool_); }
@@ -103,7 +103,7 @@ class NvmeTest : public ::testing::Test {
     std::optional<Result<Chunk>> end;
     std::vector<uint32_t> layers;
     const auto handle = tier_->read(
-        std::move(request), [&](uint32_t layer) { layers.push_back(layer); },
+        std::move(request), [&](const Chunk&, uint32_t layer) { layers.push_back(layer); },
         [&](Result<Chunk> chunk) { end = std::move(chunk); });
     EXPECT_FALSE(end) << "told inside the call";
     EXPECT_TRUE(run_until(io_, [&] { return end.has_value(); }));
@@ -121,7 +121,7 @@ class NvmeTest : public ::testing::Test {
   }
   Status erase(std::vector<ChunkId> ids) {
     std::optional<Status> end;
-    tier_->erase(std::move(ids), [&](const Status& status) { end = status; });
+    tier_->erase({}, std::move(ids), [&](const Status& status) { end = status; });
     EXPECT_FALSE(end) << "told inside the call";
     EXPECT_TRUE(run_until(io_, [&] { return end.has_value(); }));
     return end.value_or(Status(Code::kInternal, "never ended"));

@@ -27,7 +27,7 @@ TEST_F(NvmeTierTest, WhatAChunkIsComesBackWithIt) {
   ASSERT_TRUE(store(std::move(chunk)).ok());
   TierReadRequest wanted = request(testing::nvme_id(1), poisoned());
   const SlotId slot = wanted.into.id();
-  wanted.fingerprint = origin.fingerprint;
+  wanted.origin = origin;
   const auto found = read(std::move(wanted));
   ASSERT_TRUE(found.ok()) << found.status().to_string();
   EXPECT_EQ(found->tokens, 5u);
@@ -108,7 +108,7 @@ TEST_F(NvmeTierTest, FindKnowsAll) {
   open(config());
   ASSERT_TRUE(store(1).ok());
   std::optional<std::vector<bool>> present;
-  tier_->find({testing::nvme_id(1), testing::nvme_id(2), testing::nvme_id(1, 1)}, soon(),
+  tier_->find({}, {testing::nvme_id(1), testing::nvme_id(2), testing::nvme_id(1, 1)}, soon(),
               [&](std::vector<bool> found) { present = std::move(found); });
   EXPECT_FALSE(present);
   ASSERT_TRUE(testing::run_until(io_, [&] { return present.has_value(); }));
@@ -129,7 +129,7 @@ TEST_F(NvmeTierTest, WhatTheReaderCannotUseIsRefusedNamingBoth) {
               HasSubstr("layers is 3 here and 4 in the tier"));
   EXPECT_THAT(refusal([](auto& wanted) { wanted.segment_bytes = 100; }),
               HasSubstr("is 100 here and 8192 in the tier"));
-  EXPECT_THAT(refusal([](auto& wanted) { wanted.fingerprint = {0xfe}; }),
+  EXPECT_THAT(refusal([](auto& wanted) { wanted.origin.fingerprint = {0xfe}; }),
               HasSubstr("fingerprint is fe000000"));
   EXPECT_EQ(reads_back(1), "");
 }
@@ -173,7 +173,7 @@ TEST_F(NvmeTierTest, ErasedAtOnceForLookUps) {
   open(config());
   ASSERT_TRUE(store(1).ok());
   bool done = false;
-  tier_->erase({testing::nvme_id(1)}, [&](const Status&) { done = true; });
+  tier_->erase({}, {testing::nvme_id(1)}, [&](const Status&) { done = true; });
   EXPECT_FALSE(held(1));
   // Also stored anew at once, while the old one is being buried.
   EXPECT_TRUE(store(1, 2).ok());
@@ -241,7 +241,7 @@ TEST_F(NvmeTierTest, ChunksAreErasedWhileTheyAreRead) {
     };
     std::optional<Result<Chunk>> end;
     const auto reading = tier_->read(
-        request(testing::nvme_id(1), poisoned()), [](uint32_t) {},
+        request(testing::nvme_id(1), poisoned()), [](const Chunk&, uint32_t) {},
         [&](Result<Chunk> chunk) { end = std::move(chunk); });
     ASSERT_TRUE(testing::run_until(io_, [&] { return !faults_->hanging.empty(); }));
     const Status gone = by_clear ? clear({}).status() : erase({testing::nvme_id(1)});
@@ -267,11 +267,11 @@ TEST_F(NvmeTierTest, ACancelledReadTellsNothing) {
   ASSERT_TRUE(store(1).ok());
   bool told = false;
   auto reading = tier_->read(
-      request(testing::nvme_id(1), poisoned()), [&](uint32_t) { told = true; },
+      request(testing::nvme_id(1), poisoned()), [&](const Chunk&, uint32_t) { told = true; },
       [&](Result<Chunk>) { told = true; });
   reading.reset();
   auto missing = tier_->read(
-      request(testing::nvme_id(2), poisoned()), [](uint32_t) {},
+      request(testing::nvme_id(2), poisoned()), [](const Chunk&, uint32_t) {},
       [&](Result<Chunk>) { told = true; });
   missing.reset();
   EXPECT_TRUE(testing::run_until(io_, [&] { return free_slots() == 32; }));
@@ -286,7 +286,7 @@ TEST_F(NvmeTierTest, AReadMayBeCancelledFromInsideItsCallbacks) {
   int layers = 0, ends = 0;
   reading = tier_->read(
       request(testing::nvme_id(1), poisoned()),
-      [&](uint32_t) {
+      [&](const Chunk&, uint32_t) {
         ++layers;
         reading.reset();
       },
@@ -295,7 +295,7 @@ TEST_F(NvmeTierTest, AReadMayBeCancelledFromInsideItsCallbacks) {
   EXPECT_EQ(layers, 1);
   EXPECT_EQ(ends, 0);
   reading = tier_->read(
-      request(testing::nvme_id(1), poisoned()), [](uint32_t) {},
+      request(testing::nvme_id(1), poisoned()), [](const Chunk&, uint32_t) {},
       [&](Result<Chunk>) {
         ++ends;
         reading.reset();
@@ -311,7 +311,7 @@ TEST_F(NvmeTierTest, CallsFromInsideCallbacks) {
                [&](const Status& status) {
                  ASSERT_TRUE(status.ok());
                  EXPECT_TRUE(held(1));
-                 tier_->erase({testing::nvme_id(1)}, [&](const Status& gone) {
+                 tier_->erase({}, {testing::nvme_id(1)}, [&](const Status& gone) {
                    EXPECT_TRUE(gone.ok());
                    erased = true;
                  });
@@ -371,7 +371,7 @@ TEST_F(NvmeTierTest, BeyondItsBoundsItRefusesAtOnce) {
   std::vector<std::unique_ptr<Tier::Read>> reads;
   for (int i = 0; i < 5; ++i) {
     reads.push_back(tier_->read(
-        request(testing::nvme_id(9), poisoned()), [](uint32_t) {},
+        request(testing::nvme_id(9), poisoned()), [](const Chunk&, uint32_t) {},
         [&](const Result<Chunk>& chunk) { end(chunk.status()); }));
   }
   ASSERT_TRUE(testing::run_until(io_, [&] { return ok + exhausted == 5; }));
