@@ -18,7 +18,7 @@ TEST(NvmeDevice, PathAndSize) {
   EXPECT_EQ(parsed("kv:4KiB").bytes, 4096u);
   EXPECT_EQ(parsed("a:b:7MiB").path, "a:b");
   EXPECT_EQ(parsed("kv:12345").bytes, 12345u);
-  for (const char* wrong : {"", "kv", ":1GiB", "kv:", "kv:GiB", "kv:0GiB", "kv:1GB", "kv:-1GiB",
+  for (const char* wrong : {"", "kv", ":1GiB", "kv:", "kv:GiB", "kv:0GiB", "kv:1gb", "kv:-1GiB",
                             "kv:99999999999TiB", "kv:1.5GiB"}) {
     const auto device = NvmeDevice::parse(wrong);
     EXPECT_EQ(device.status().code(), Code::kInvalidArgument) << wrong;
