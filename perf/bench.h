@@ -43,5 +43,6 @@ Question add_latency(const Command& app);
 Question add_many(const Command& app);
 Question add_pipeline(const Command& app);
 Question add_checksum(const Command& app);
+Question add_trace(const Command& app);
 
 }  // namespace baton::bench

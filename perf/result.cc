@@ -100,6 +100,28 @@ Json to_json(const Line& line) {
   return out;
 }
 
+Json without_times(const std::string& name, const Json& parameters) {
+  Json out = {{"name", name}, {"parameters", parameters}};
+  for (const char* field : {"bytes", "goodput_GBps", "reference", "reference_GBps", "ratio",
+                            "median_ms", "p95_ms", "p99_ms", "samples", "blame"})
+    out[field] = nullptr;
+  out["also"] = Json::object();
+  out["machine"] = machine();
+  out["date"] = date();
+  return out;
+}
+
+void Report::add(const Json& line, const std::string& heading, const std::string& row) {
+  if (json_) {
+    std::printf("%s\n", line.dump().c_str());
+  } else {
+    if (titled_ != heading) std::printf("%s%s\n", titled_.empty() ? "" : "\n", heading.c_str());
+    titled_ = heading;
+    std::printf("%s\n", row.c_str());
+  }
+  std::fflush(stdout);
+}
+
 void Report::add(const Line& line) {
   const Json json = to_json(line);
   if (json_) {

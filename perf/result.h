@@ -29,11 +29,17 @@ struct Line {
 // median of ours: of rates the share that we achieve, of times how near we come; more is better.
 Json to_json(const Line& line);
 
+// The same fields for what is counted and not timed: null but for the name, the parameters and
+// where and when it was; more may be added.
+Json without_times(const std::string& name, const Json& parameters);
+
 class Report {
  public:
   explicit Report(bool json) : json_(json) {}
   // Prints the line at once.
   void add(const Line& line);
+  // The same for an object that has the contract's fields; for people a row under a heading.
+  void add(const Json& line, const std::string& heading, const std::string& row);
 
  private:
   const bool json_;

@@ -9,8 +9,8 @@
 // - s3fifo: three first-in-first-out queues (Yang et al., "FIFO queues are all you need for cache
 //   eviction", SOSP 2023): s3_fifo.h.
 // - age-per-use: lru, but the time since the last use counts divided by the number of uses:
-//   age_per_use.h. The default: of the three it found the most in every workload trace and at
-//   every capacity but the smallest that we measured (perf/results/).
+//   age_per_use.h. The default: in the published workload traces it finds more than lru at every
+//   capacity (perf/results/), where s3fifo finds less at most.
 //
 // Bookkeeping alone: no clock (time is counted in uses), nothing that waits. Every operation is
 // O(1) on the average; memory is bounded by the number of items.
