@@ -1,6 +1,7 @@
 #include "transfer/node.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <boost/asio/post.hpp>
 #include <nlohmann/json.hpp>
@@ -124,7 +125,8 @@ Metrics& Node::metrics() { return impl_->metrics(); }
 
 // --- start and stop
 
-Node::Impl::Impl(NodeConfig config) : core_(std::move(config)), work_(core_.io.get_executor()) {}
+Node::Impl::Impl(NodeConfig config)
+    : core_(std::move(config)), tiers_hang_(core_.io), work_(core_.io.get_executor()) {}
 
 Result<std::unique_ptr<Node::Impl>> Node::Impl::create(NodeConfig config) {
   BATON_RETURN_IF_ERROR(check(config));
@@ -378,7 +380,20 @@ void Node::Impl::finish_stop_if_idle() {
   if (!sendings_.empty() || !holdings_.empty() || !receivings_.empty() || !keepings_.empty() ||
       !on_idle_)
     return;
-  core_.tiers->close(now() + kTiersClose, std::exchange(on_idle_, nullptr));
+  tiers_hang_.expires_after(core_.config.tiers.hung_after);
+  tiers_hang_.async_wait([](boost::system::error_code error) {
+    if (error) return;
+    log::critical(
+        "a tier's device hangs, and this process is to end: what may still write to memory keeps "
+        "its owners from freeing it, so the process ends here exit_code={}",
+        kHungDeviceExit);
+    log::flush();
+    ::_exit(kHungDeviceExit);
+  });
+  core_.tiers->close(now() + kTiersClose, [this, closed = std::exchange(on_idle_, nullptr)] {
+    tiers_hang_.cancel();
+    closed();
+  });
 }
 
 void Node::Impl::stop() {

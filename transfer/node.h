@@ -55,6 +55,10 @@ enum class SendMode : uint8_t {
 };
 
 // The tiers below the host's: what a load may take, and how far they may be behind.
+// The process's exit code where a device hangs that may still write to memory while its node ends
+// (EX_SOFTWARE): nothing else takes its writers off.
+inline constexpr int kHungDeviceExit = 70;
+
 struct TiersConfig {
   // Files or block devices (tiers/nvme/nvme_config.h); none: no such tier. Of this node alone.
   std::vector<NvmeDevice> nvme;
@@ -70,6 +74,9 @@ struct TiersConfig {
   // Of asking tiers that must ask (S3) what they have; at most half of
   // receiver.first_contact_deadline is taken for it.
   Duration find_deadline = std::chrono::seconds(1);
+  // When the node stops: how long a tier's device is waited for, which may still write to slots,
+  // until the process ends at once (kHungDeviceExit).
+  Duration hung_after = std::chrono::seconds(20);
   // Of the retained arena: what one tier's stores may keep from being used again.
   double store_share = 0.25;
 };
@@ -148,10 +155,11 @@ class Node {
   Metrics& metrics();
   // Nobody finds any more what the node keeps, in its host tier and those of its own below: for an
   // engine whose KV means something else from now on. A store, peers, S3 keep what others may want:
-  // they are neither asked nor given anything any more, until the node is made anew. Handoffs that have pinned some of it go on with it; what is being gathered for one is kept
-  // when it is whole, so whoever wants none of that ends these first. Returns how many chunks were
-  // kept. Waits for the progress thread, at most `deadline` (kDeadlineExceeded; they are dropped
-  // all the same, later). Not on the progress thread. Thread-safe.
+  // they are neither asked nor given anything any more, until the node is made anew. Handoffs that
+  // have pinned some of it go on with it; what is being gathered for one is kept when it is whole,
+  // so whoever wants none of that ends these first. Returns how many chunks were kept. Waits for
+  // the progress thread, at most `deadline` (kDeadlineExceeded; they are dropped all the same,
+  // later). Not on the progress thread. Thread-safe.
   Result<size_t> drop_chunks(Duration deadline);
 
   class Impl;

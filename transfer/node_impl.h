@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -144,9 +145,11 @@ class Node::Impl final : public control::PeerEvents,
   };
   std::unordered_map<uint64_t, Question> questions_;
   uint64_t asked_ = 0;
+  uint32_t lookups_ = 0;  // of peers, that are not answered yet
   uint32_t records_ = 0;  // receivings that nobody has claimed
   bool stopping_ = false;
   std::function<void()> on_idle_;  // stopping: called when the last handoff is gone
+  boost::asio::steady_timer tiers_hang_;
 
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
   std::thread thread_;

@@ -11,6 +11,9 @@ namespace {
 
 using protocol::RefuseReason;
 
+// LOOKUPs of peers that wait for tiers which must ask; to those beyond, nothing is there.
+constexpr uint32_t kMostLookups = 1024;
+
 }  // namespace
 
 std::shared_ptr<Sending> Node::Impl::retaining(const HandoffId& handoff) const {
@@ -133,17 +136,18 @@ FingerprintDigest Node::Impl::origin_of(const PeerLink& link) const {
   return core_.config.store ? link.fingerprint() : core_.fingerprint;
 }
 
-// Its own first: as many questions as an asker has may be open at a time.
 void Node::Impl::on_lookup(const std::shared_ptr<PeerLink>& link, const protocol::Lookup& lookup) {
+  protocol::Found found{lookup.question, std::vector<bool>(lookup.keys.size(), false)};
+  if (lookups_ >= kMostLookups) return link->send(found);
+  ++lookups_;
   std::vector<ChunkId> ids;
   for (const ChunkKey& key : lookup.keys) ids.push_back({key, lookup.kv_group, lookup.head_group});
   const TimePoint deadline = now() + std::min<Duration>(std::chrono::milliseconds(lookup.budget_ms),
                                                         core_.config.tiers.find_deadline);
   core_.tiers->locate({origin_of(*link), lookup.tenant}, std::move(ids), deadline,
                       Tiers::Reach::kThisNode,
-                      [link, question = lookup.question,
-                       keys = lookup.keys.size()](const std::vector<Tiers::Held>& run) {
-                        protocol::Found found{question, std::vector<bool>(keys, false)};
+                      [this, link, found](const std::vector<Tiers::Held>& run) mutable {
+                        --lookups_;
                         std::fill_n(found.held.begin(), run.size(), true);
                         link->send(found);
                       });

@@ -41,7 +41,8 @@ class NodeTier final : public Tier {
     bool writes = true;                // false: it is asked, and given nothing
     uint32_t max_under_way = 64;       // stores and reads, each
     size_t max_remembered = 1u << 16;  // chunks that it is known to have
-    scheduler::Breaker::Config breaker;
+    // Each call that it does not answer costs a request the time until its deadline.
+    scheduler::Breaker::Config breaker{.failures = 2};
   };
   NodeTier(boost::asio::io_context& io, Neighbours& neighbours, Config config);
   ~NodeTier() override;

@@ -4,6 +4,7 @@
 
 #include "tests/connectors/two_nodes.h"
 #include "tests/fakes/memory_tier.h"
+#include "transfer/base/log.h"
 
 namespace baton::fakes {
 namespace {
@@ -24,6 +25,7 @@ class TiersTest : public TwoNodes {
     tune_a = [this, slots, second](NodeConfig& config) {
       config.retained_bytes = slots * kChunkBytes;
       config.tiers.find_deadline = std::chrono::seconds(1);
+      config.tiers.hung_after = std::chrono::milliseconds(300);
       config.seams.tiers = [this, second](boost::asio::io_context& io) {
         std::vector<std::unique_ptr<Tier>> tiers;
         tiers.push_back(std::make_unique<MemoryTier>(io, near));
@@ -289,6 +291,22 @@ TEST_F(TiersTest, ANodeThatStopsWithReadsAndStoresUnderWayEndsThem) {
   d.session.reset();
   a_node.reset();
   EXPECT_EQ(near->held(), 0u);
+}
+
+class HungTierDeathTest : public TiersTest {
+ protected:
+  // What runs in the process that ends begins in a new one: there are threads here.
+  HungTierDeathTest() { ::testing::GTEST_FLAG(death_test_style) = "threadsafe"; }
+};
+
+TEST_F(HungTierDeathTest, ANodeWhoseDeviceHangsEndsTheProcess) {
+  const auto stop = [this] {
+    init_logging("test");
+    near->hang();
+    start_with_tiers();
+    a_node.reset();
+  };
+  EXPECT_EXIT(stop(), ::testing::ExitedWithCode(kHungDeviceExit), "a tier's device hangs");
 }
 
 TEST_F(TiersTest, OptionsOutOfBoundsAreRefusedByName) {

@@ -36,6 +36,10 @@ class MemoryTierState {
   void share() {
     locked([&] { shared_ = true; });
   }
+  // It never says that it is closed.
+  void hang() {
+    locked([&] { hangs_ = true; });
+  }
   // What is asked for from now on waits until release().
   void hold() {
     locked([&] { holding_ = true; });
@@ -96,6 +100,7 @@ class MemoryTierState {
   std::vector<std::function<void()>> held_;
   bool asks_ = false;
   bool shared_ = false;
+  bool hangs_ = false;
   bool holding_ = false;
   Status failure_;
   uint32_t layers_before_failure_ = 0;
@@ -221,6 +226,7 @@ class MemoryTier final : public Tier {
   }
 
   void close(TimePoint, std::function<void()> closed) override {
+    if (state_->locked([&] { return state_->hangs_; })) return;
     state_->release();
     boost::asio::post(io_, std::move(closed));
   }

@@ -45,9 +45,9 @@ const char* kind_of(const Job& job) { return job.copy.gathers ? "gather" : "scat
   log::critical(
       "the GPU hangs, and this process is to end: a copy that may still write to memory keeps its "
       "owners from freeing it, so the process ends here device={} exit_code={}",
-      device, kHungGpuExit);
+      device, kHungDeviceExit);
   log::flush();
-  ::_exit(kHungGpuExit);
+  ::_exit(kHungDeviceExit);
 }
 
 class CudaCopier final : public Copier {

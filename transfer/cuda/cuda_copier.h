@@ -31,10 +31,10 @@
 // keeps a process that was told to go, without a word. What takes every writer off is the end of
 // the process: the driver stops what its context runs before it gives the memory back. So a copy
 // that has not ended `hung_after` after finish() or the destructor's beginning ends the process, by
-// one line in the log and _exit(kHungGpuExit). No destructor and no exit handler runs, CUDA's least
-// of all: they would wait for the same GPU. Peers see their connections end. (What bounds it is the
-// progress thread's timer and, in the destructor, whoever destroys the node; a progress thread that
-// itself hangs in a call of CUDA's is waited for.)
+// one line in the log and _exit(kHungDeviceExit). No destructor and no exit handler runs, CUDA's
+// least of all: they would wait for the same GPU. Peers see their connections end. (What bounds it
+// is the progress thread's timer and, in the destructor, whoever destroys the node; a progress
+// thread that itself hangs in a call of CUDA's is waited for.)
 #pragma once
 
 #include <functional>
@@ -50,9 +50,6 @@ namespace baton {
 struct KvMemory;
 
 namespace cuda {
-
-// The process's exit code where a GPU hangs while it ends (EX_SOFTWARE).
-inline constexpr int kHungGpuExit = 70;
 
 struct CudaCopierConfig {
   uint32_t device = 0;

@@ -78,11 +78,11 @@ class HungGpuDeathTest : public fakes::TwoNodes {
 };
 
 TEST_F(HungGpuDeathTest, ACopierThatGoesEndsTheProcess) {
-  EXPECT_EXIT(destroy_a_copier(), ExitedWithCode(cuda::kHungGpuExit), kSaid);
+  EXPECT_EXIT(destroy_a_copier(), ExitedWithCode(kHungDeviceExit), kSaid);
 }
 
 TEST_F(HungGpuDeathTest, ANodeThatGoesEndsTheProcess) {
-  EXPECT_EXIT(stop_a_node(), ExitedWithCode(cuda::kHungGpuExit), kSaid);
+  EXPECT_EXIT(stop_a_node(), ExitedWithCode(kHungDeviceExit), kSaid);
 }
 
 }  // namespace
