@@ -1,5 +1,9 @@
 #include "transfer/tiers/nvme/nvme_tier.h"
 
+#include <fcntl.h>
+
+#include <thread>
+
 #include "tests/transfer/tiers/nvme/nvme_fixture.h"
 
 namespace baton {
@@ -405,7 +409,6 @@ TEST_F(NvmeTierTest, FlushesWhereAStoreMustSurviveALossOfPower) {
   EXPECT_EQ(reads_back(2), "");
 }
 
-// Of four chunks one layer of one is asked for: no more than that chunk is read.
 TEST_F(NvmeTierTest, AReadMovesNoMoreThanItsChunk) {
   faults_ = std::make_shared<fakes::DiskFaults>();
   open(config());
@@ -413,6 +416,35 @@ TEST_F(NvmeTierTest, AReadMovesNoMoreThanItsChunk) {
   const uint64_t before = faults_->read_bytes;
   EXPECT_EQ(reads_back(3), "");
   EXPECT_EQ(faults_->read_bytes - before, 32768u + 4096u);
+}
+
+// On the device each layer begins at a whole block: whoever knows where reads it alone.
+TEST_F(NvmeTierTest, EachLayerLiesByItself) {
+  shape_ = {.layers = 3, .segment_bytes = 5000};
+  open(config());
+  for (const uint32_t number : {1, 2}) ASSERT_TRUE(store(number).ok());
+  close();
+  const UniqueFd fd(::open(folder_.file("device").c_str(), O_RDONLY));
+  const nvme::SlabLayout layout{kSlotBytes, 8};
+  for (const uint32_t number : {1, 2}) {
+    for (uint32_t layer = 0; layer < 3; ++layer) {
+      std::vector<std::byte> found(5000), expected(5000);
+      ASSERT_EQ(pread(fd.get(), found.data(), 5000, layout.data_offset(number - 1) + layer * 8192),
+                5000);
+      testing::fill_segment(testing::nvme_id(number), 1, layer, expected.data(), 5000);
+      EXPECT_EQ(found, expected);
+    }
+  }
+}
+
+// The ring belongs to the thread that submits first, not to the one that opened it.
+TEST_F(NvmeTierTest, OpenedOnOneThreadAndUsedOnAnother) {
+  open(config());
+  std::thread([&] {
+    EXPECT_TRUE(store(1).ok());
+    EXPECT_EQ(reads_back(1), "");
+    close();
+  }).join();
 }
 
 TEST_F(NvmeTierTest, AfterCloseNothingBegins) {
