@@ -115,6 +115,8 @@ Status SlabDevice::restore(const Seams& seams) {
   for (const auto& [chunk, slab] : found) {
     if (const auto older = core_.index.find(chunk.id)) {
       core_.index.unlist(*older);
+      // At once: else the next restart would find it where the later one has left by then.
+      if (file_->bury(*older, core_.next_generation()).ok()) core_.index.set_clean(*older);
       core_.index.release(*older);
     }
     core_.index.expect(slab, chunk);

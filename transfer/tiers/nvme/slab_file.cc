@@ -146,6 +146,12 @@ Result<std::optional<uint64_t>> SlabFile::slab_bytes_of(const std::string& path)
   return std::optional<uint64_t>(superblock->layout.slab_bytes);
 }
 
+Status SlabFile::bury(uint32_t slab, uint64_t generation) {
+  const BlockBuffer block(kBlockBytes);
+  encode(Tombstone{generation}, superblock_.uuid, slab, block.block());
+  return write_blocks(fd(), superblock_.layout.header_offset(slab), block.data(), kBlockBytes);
+}
+
 Status SlabFile::open_and_lock(const SlabFileConfig& config) {
   struct stat found {};
   block_device_ = ::stat(path_.c_str(), &found) == 0 && S_ISBLK(found.st_mode);

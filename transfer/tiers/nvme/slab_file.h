@@ -37,6 +37,8 @@ class SlabFile {
 
   // What a device was formatted with; nothing where there is none, or it is blank. Errors as open().
   static Result<std::optional<uint64_t>> slab_bytes_of(const std::string& path);
+  // Makes a slab's header a tombstone.
+  Status bury(uint32_t slab, uint64_t generation);
 
   int fd() const { return fd_.get(); }
   const std::string& path() const { return path_; }
