@@ -43,6 +43,7 @@ Question add_latency(const Command& app);
 Question add_many(const Command& app);
 Question add_pipeline(const Command& app);
 Question add_checksum(const Command& app);
+Question add_tier(const Command& app);
 Question add_trace(const Command& app);
 
 }  // namespace baton::bench

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "perf/bench.h"
+#include "perf/reference_sha256.h"
 #include "transfer/chunk_key.h"
 
 namespace baton::bench {
@@ -24,30 +25,10 @@ struct Case {
   ChunkKey root;
 };
 
-// The digests of the reference, kept so that nothing of it can be left out.
-using Digests = std::vector<std::array<unsigned char, 32>>;
-
-// As quick as its interface allows: the algorithm is looked up once, the context is used again.
-Result<double> reference(const Case& c, Digests& digests) {
-  const std::unique_ptr<EVP_MD, decltype(&EVP_MD_free)> sha256(
-      EVP_MD_fetch(nullptr, "SHA256", nullptr), EVP_MD_free);
-  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(),
-                                                                        EVP_MD_CTX_free);
-  if (context == nullptr || sha256 == nullptr)
-    return Status(Code::kInternal, "OpenSSL has no SHA-256");
+Result<double> reference(const Case& c, Sha256OfChunks& sha256) {
   const double began = seconds_now();
-  for (uint32_t p = 0; p < c.prompts; ++p) {
-    digests.clear();
-    for (size_t at = 0; at < c.tokens.size(); at += c.chunk_tokens) {
-      const size_t count = std::min<size_t>(c.chunk_tokens, c.tokens.size() - at);
-      unsigned length = 0;
-      digests.emplace_back();
-      if (EVP_DigestInit_ex2(context.get(), sha256.get(), nullptr) != 1 ||
-          EVP_DigestUpdate(context.get(), c.tokens.data() + at, count * sizeof(uint32_t)) != 1 ||
-          EVP_DigestFinal_ex(context.get(), digests.back().data(), &length) != 1)
-        return Status(Code::kInternal, "EVP_Digest failed");
-    }
-  }
+  for (uint32_t p = 0; p < c.prompts; ++p)
+    BATON_RETURN_IF_ERROR(sha256.hash(c.tokens, c.chunk_tokens));
   return seconds_now() - began;
 }
 
@@ -86,10 +67,10 @@ Status answer(const Options& options, Run& run) {
     std::iota(c.tokens.begin(), c.tokens.end(), 1u);
     std::vector<ChunkKey> expected = expected_keys(c);
     if (run.common.corrupt != 0) expected.front().bytes[0] ^= 1;
-    Digests digests;
+    BATON_ASSIGN_OR_RETURN(Sha256OfChunks sha256, Sha256OfChunks::create());
     BATON_ASSIGN_OR_RETURN(const auto series,
                            measure({{"keys", [&] { return ours(c, expected); }},
-                                    {"SHA-256", [&] { return reference(c, digests); }}},
+                                    {"SHA-256", [&] { return reference(c, sha256); }}},
                                    run.common.samples_or(9), run.progress));
     Line line{.name = "keys",
               .parameters = {{"tokens", tokens}, {"chunk_tokens", c.chunk_tokens}},

@@ -73,7 +73,7 @@ int run(int argc, char** argv) {
   Serving serving;
   const std::vector<Question> questions{add_handoff(app), add_pipeline(app), add_latency(app),
                                         add_many(app),    add_checksum(app), add_kernels(app),
-                                        add_keys(app),    add_trace(app)};
+                                        add_keys(app),    add_trace(app),    add_tier(app)};
   for (const Question& question : questions) add_common(question.command, common);
   add_serving(app, serving);
   if (const int code = app.parse(argc, argv); code >= 0) return code;

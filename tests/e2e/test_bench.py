@@ -136,6 +136,19 @@ def test_pipeline():
         assert line["also"]["compute_ms"] > 0 and line["also"]["busy_compute_ratio"] > 0
 
 
+HOST_TIER = ["tier", "--tier", "host", "--chunks", "2000", "--tokens", "1000", "--layers", "2",
+             "--bytes", "136KiB", "--block-bytes", "4KiB", "--segment-bytes", "16KiB"]
+
+
+def test_tier_host():
+    hit, lookup = lines_of(*HOST_TIER, "--samples", "2")
+    assert hit["parameters"]["operation"] == "hit" and hit["bytes"] == 136 << 10
+    assert lookup["parameters"]["operation"] == "look-up"
+    assert lookup["parameters"]["chunks"] == 2000  # 500 prompts of four, the last a tail
+    assert lookup["bytes"] == lookup["also"]["prompts"] * 1000 * 4
+    assert 0 < lookup["also"]["lookup_us"] < lookup["median_ms"] * 1e3
+
+
 def test_checksum():
     [line] = lines_of("checksum", "--channel", "local", *SMALL)
     assert line["also"]["own_pass_ratio"] < 1
@@ -168,6 +181,7 @@ def test_a_tier_that_gives_back_something_else(tmp_path):
     ["many", "--channel", "local", "--count", "2", *SMALL],
     ["pipeline", "--channel", "local", *SMALL],
     ["checksum", "--channel", "local", *SMALL],
+    HOST_TIER,
 ])
 def test_wrong_bytes_end_it(question):
     done = bench(*question, "--json", "--corrupt", "1", code=1)
@@ -182,6 +196,9 @@ def test_wrong_bytes_end_it(question):
     (["handoff", "--model", "no-such-model"], "no-such-model"),
     (["handoff", "--bytes", "1KiB", "--block-bytes", "4KiB"], "4096"),
     (["keys", "--samples", "0"], "samples"),
+    (["tier"], "--tier"),
+    (["tier", "--tier", "tape"], "tape"),
+    (["tier", "--tier", "host", "--bytes", "1KiB"], "1KiB"),
     (["--serve", "--listen", "192.0.2.1:1"], "192.0.2.1"),
 ])
 def test_wrong_words(arguments, named):

@@ -25,6 +25,7 @@ def test_what_is_set_is_taken():
     ({"huge_pages": 1}, "huge_pages is 1: expected bool"),
     ({"max_handoffs": True}, "max_handoffs is True: expected int"),
     ({"channel": "rdma"}, "channel is 'rdma': expected one of auto, local, tcp, ucx"),
+    ({"tier_policy": "fifo"}, "tier_policy is 'fifo': expected one of age-per-use, lru, s3fifo"),
     ({"budget_ms": 0}, "budget_ms is 0: expected more than 0"),
     ({"chunk_tokens": -1}, "chunk_tokens is -1: expected more than 0"),
     ({"node": "9001"}, "node is '9001': expected host:port"),

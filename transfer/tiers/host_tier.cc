@@ -21,7 +21,7 @@ void count(ChunkCount& sum, const Chunk& chunk) {
   sum.bytes += uint64_t{chunk.segment_bytes} * chunk.checksums.size();
 }
 
-bool fits(const ChunkFilter& filter, const ChunkOrigin& origin) {
+bool matches(const ChunkFilter& filter, const ChunkOrigin& origin) {
   return (!filter.fingerprint || *filter.fingerprint == origin.fingerprint) &&
          (!filter.tenant || *filter.tenant == origin.tenant);
 }
@@ -222,7 +222,7 @@ bool HostTier::erase(const ChunkId& id, std::optional<SlotId> slot) {
 ChunkCount HostTier::clear(const ChunkFilter& filter, bool dry_run) {
   ChunkCount cleared;
   shelf_->for_each([&](Entry& entry) {
-    if (!baton::fits(filter, entry.chunk.origin)) return;
+    if (!matches(filter, entry.chunk.origin)) return;
     count(cleared, entry.chunk);
     if (!dry_run) shelf_->remove(entry);
   });

@@ -1,0 +1,26 @@
+// What `baton bench tier` asks of each tier; one file a tier or more.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "perf/bench.h"
+
+namespace baton::bench {
+
+struct TierOptions {
+  std::string bytes = "256MiB";
+  std::string block_bytes = "64KiB";
+  std::string segment_bytes = "1MiB";
+  uint32_t layers = 32;
+  uint32_t chunks = 1'000'000;
+  uint32_t tokens = 131'072;
+  uint32_t chunk_tokens = 256;
+};
+
+// How fast does a prompt that the host tier holds come into the engine's blocks?
+Status measure_host_hit(Run& run, const TierOptions& options);
+// How long does it take to find a prompt's chunks among all that the host tier holds?
+Status measure_host_lookup(Run& run, const TierOptions& options);
+
+}  // namespace baton::bench
