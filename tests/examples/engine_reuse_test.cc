@@ -20,7 +20,7 @@ HarnessSetup reusing() {
 constexpr size_t kKeep = 0;
 constexpr size_t kLoad = 1;
 
-void fill(Harness& harness, const std::vector<uint32_t>& prompt, uint32_t tokens) {
+void fill_loaded(Harness& harness, const std::vector<uint32_t>& prompt, uint32_t tokens) {
   const SequenceChunk chunk{std::span(prompt).first(tokens), 0, harness.transfers.at(kLoad).blocks};
   harness.model->forward(
       {&chunk, 1}, harness.cache->view(), [](uint32_t) {}, nullptr);
@@ -52,7 +52,7 @@ TEST(EngineReuse, WhatWasLoadedIsNotComputedAndTheRestIsKept) {
   const auto told = harness.add(prompt, 6);
   harness.transfers.at(kLoad).change(State::kOffered);
   harness.run();
-  fill(harness, prompt, 32);
+  fill_loaded(harness, prompt, 32);
   harness.transfers.at(kLoad).change(State::kLoaded, 32);
   EXPECT_TRUE(harness.transfers.at(kLoad).done);
   harness.transfers.at(kLoad).release();
@@ -91,7 +91,7 @@ TEST(EngineReuse, APrefillerLoadsWhatItHasAndHandsOffAllOfIt) {
   harness.transfers.at(kLoad).change(State::kOffered);
   harness.run();
   EXPECT_FALSE(handoff.begun);
-  fill(harness, prompt, 50);
+  fill_loaded(harness, prompt, 50);
   harness.transfers.at(kLoad).change(State::kLoaded, 50);
   harness.transfers.at(kLoad).release();
   harness.run();
