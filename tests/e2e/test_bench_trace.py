@@ -84,10 +84,10 @@ def test_lru_finds_what_a_few_lines_of_python_find(trace):
 
 
 def test_the_default_policy_finds_more(trace):
-    """And says how much, beside lru in the same run."""
-    lru = lines_of(trace, "--policy", "lru", "--capacity-blocks", "1k,5k")
-    both = lines_of(trace, "--policy", "age-per-use,s3fifo", "--capacity-blocks", "1k,5k")
-    default = lines_of(trace, "--capacity-blocks", "1k,5k")
+    """Where room is short. And says how much, beside lru in the same run."""
+    lru = lines_of(trace, "--policy", "lru", "--capacity-blocks", "1k,2k")
+    both = lines_of(trace, "--policy", "age-per-use,s3fifo", "--capacity-blocks", "1k,2k")
+    default = lines_of(trace, "--capacity-blocks", "1k,2k")
     assert [line["parameters"]["policy"] for line in both] == [
         "age-per-use", "age-per-use", "s3fifo", "s3fifo"]
     for line, beside, of_lru in zip(default, both, lru):
