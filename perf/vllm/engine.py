@@ -27,9 +27,10 @@ def baton(role, policy="recompute", **options):
 
 class EngineProcess:
     """A program that answers commands, a JSON object a line each way; its first answer, with the
-    id 0, is that it is ready. It ends with this process, even while it stands still."""
+    id 0, is that it is ready. It ends when its input does, so with this process."""
 
-    def __init__(self, name, program, setup, log, environment):
+    def __init__(self, name, program, setup, log, environment, within=()):
+        """`within`: a command that runs it."""
         self.name, self.log = name, Path(log)
         self._ids = itertools.count(1)
         self._answers = {0: queue.Queue()}
@@ -37,8 +38,7 @@ class EngineProcess:
         self._ended = False
         with open(log, "ab") as stderr:
             self.process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", sys.executable, str(program),
-                 json.dumps(setup)],
+                [*within, sys.executable, str(program), json.dumps(setup)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True,
                 env={**os.environ, **environment})
         threading.Thread(target=self._read, daemon=True).start()
@@ -108,14 +108,16 @@ class EngineProcess:
 
 
 class Engine(EngineProcess):
-    """worker.py, its computing thread on one core."""
+    """worker.py, its computing thread on one core. It ends with this process even while it stands
+    still."""
 
     def __init__(self, name, core, setup, log, environment=None, yielding=False):
         """`yielding`: its threads that do not compute run where and when nobody else would."""
         # What vLLM's own launcher makes of VLLM_CPU_OMP_THREADS_BIND=<core> for a worker process;
         # in an engine without one nobody does it.
         binding = {"OMP_NUM_THREADS": "1", "OMP_PLACES": f"{{{core}}}", "OMP_PROC_BIND": "true"}
-        super().__init__(name, HERE / "worker.py", setup, log, {**binding, **(environment or {})})
+        super().__init__(name, HERE / "worker.py", setup, log, {**binding, **(environment or {})},
+                         ("setpriv", "--pdeathsig", "KILL"))
         self.core, self._yielding = core, yielding
 
     def wait_ready(self):

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "perf/vllm"))  # engines as processes, and prompts, are the same there
 
 import tiny_model  # noqa: E402
+from corruption import FaultFile  # noqa: E402
 from engine import baton  # noqa: E402
 from engines import Engine, Pair  # noqa: E402
 from ranks import make_rank  # noqa: E402
@@ -63,13 +64,15 @@ def tiny_arguments(folder, **further):
 
 
 @pytest.fixture(scope="session", params=["local", "tcp"])
-def tiny(request, start, tiny_folder):
+def tiny(request, start, tiny_folder, tmp_path_factory):
     """A prefiller and a decoder of the tiny model."""
     setup = {"extra": {"channel": request.param}, "arguments": tiny_arguments(tiny_folder)}
-    engines = [start(f"tiny-{role}-{request.param}", role, core, **setup)
-               for core, role in enumerate(("kv_producer", "kv_consumer"))]
+    faults = FaultFile(tmp_path_factory.mktemp("faults") / request.param)
+    prefiller = start(f"tiny-prefiller-{request.param}", "kv_producer", 0, **setup)
+    decoder = start(f"tiny-decoder-{request.param}", "kv_consumer", 1, faults=faults.spec, **setup)
+    engines = [prefiller, decoder]
     two = Pair(*(engine.wait_ready() for engine in engines))
-    two.channel = request.param
+    two.channel, two.faults = request.param, faults
     yield two
     assert [engine.end() for engine in engines] == [0, 0]
 

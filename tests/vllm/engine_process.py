@@ -1,8 +1,10 @@
 """One vLLM engine in this process, driven over stdin and stdout: a JSON object a line each way.
 
-    engine_process.py {"model": …, "connector": …, "arguments": {…}, "cache": folder}
+    engine_process.py {"model": …, "connector": …, "arguments": {…}, "cache": folder,
+                       "faults": text}
 
-Its model's compiled code is kept in "cache".
+Its model's compiled code is kept in "cache"; "faults" come to what its node receives, in the form
+of tests/fakes/faults.h.
 """
 
 import json
@@ -20,10 +22,27 @@ def ours_of(connector):
     return connector.sub_connectors[0] if hasattr(connector, "sub_connectors") else connector
 
 
+def install_faults(text):
+    from baton.vllm import worker_side
+
+    import baton_faults  # by now it knows the types of baton
+
+    make = worker_side.node_config
+
+    def faulty(*arguments):
+        config = make(*arguments)
+        baton_faults.install(config, text)
+        return config
+
+    worker_side.node_config = faulty
+
+
 class Engine:
     def __init__(self, setup):
         if setup.get("cache"):
             os.environ["VLLM_CACHE_ROOT"] = setup["cache"]
+        if setup.get("faults"):
+            install_faults(setup["faults"])
         self.llm = vllm_engine.start(setup, gpu_memory_utilization=0.4)
         self.core = self.llm.llm_engine.engine_core.engine_core
         self.scheduler = self.core.scheduler

@@ -9,6 +9,9 @@ from pathlib import Path
 from engine import EngineProcess
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+# Where run.py has built the module baton_faults.
+FAULTS = os.environ.get("BATON_VLLM_FAULTS", str(ROOT / "build-python/tests/vllm/faults"))
 ANSWER_S = 600
 
 
@@ -18,10 +21,9 @@ class Engine(EngineProcess):
     def __init__(self, name, setup, log, core=None):
         # "0|1": a rank on each core.
         binding = {} if core is None else {"VLLM_CPU_OMP_THREADS_BIND": str(core)}
-        shared = HERE.parents[1] / "perf/vllm"
+        modules = [str(ROOT / "perf/vllm"), FAULTS, os.environ.get("PYTHONPATH")]
         super().__init__(name, HERE / "engine_process.py", setup, log,
-                         {**binding, "PYTHONPATH": os.pathsep.join(filter(None, [
-                             str(shared), os.environ.get("PYTHONPATH")]))})
+                         {**binding, "PYTHONPATH": os.pathsep.join(filter(None, modules))})
         self._one = threading.Lock()
 
     def call(self, do, *arguments, deadline=ANSWER_S):

@@ -103,6 +103,9 @@ def main():
         # compiled already.
         run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
             "--no-build-isolation", "--no-deps", ROOT / "connectors", CC="cc", CXX="c++")
+        # Beside it, and not in it: what tests put around its nodes.
+        run("cmake", "-S", ROOT, "-B", ROOT / "build-python", "-DBATON_PYTHON_FAULTS=ON")
+        run("cmake", "--build", ROOT / "build-python", "--target", "baton_faults")
         run("cmake", "--preset", "release")
         run("cmake", "--build", "--preset", "release", "--target", "baton-router")
     run(python, HERE / "convert_model.py", model, FOLDER / "smollm2-float32", "float32")

@@ -1,37 +1,22 @@
 """Two real servers, `vllm serve`: through baton-router with the official client, and the two-step
 flow as stock proxies do it."""
 
-import contextlib
 import os
 import re
-import socket
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import openai
 import pytest
 
 from conftest import ROOT, model_folder
+from http_of import free_ports, get
 from prompts import prompt
 
 ANSWER = 16
 PORTS = ("ROUTER", "PREFILL", "DECODE", "PREFILL_NODE", "PREFILL_NODE_HTTP", "DECODE_NODE",
          "DECODE_NODE_HTTP")
-
-
-def free_ports(count):
-    """Different ones: all are held until all are known."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-                  for _ in range(count)]
-        return [probe.getsockname()[1] for probe in probes]
-
-
-def get(url, deadline=30):
-    with urllib.request.urlopen(url, timeout=deadline) as answer:
-        return answer.read().decode()
 
 
 def client_of(url):

@@ -6,9 +6,10 @@ import uuid
 
 import pytest
 
+from corruption import FaultFile
 from engines import Pair
 from fake_prefiller import FakePrefiller
-from handed_off import alone, assert_handed_off, assert_idle, request
+from handed_off import alone, assert_handed_off, assert_idle, metric, request
 from prompts import prompt
 
 
@@ -18,9 +19,11 @@ def variant(start, tmp_path_factory):
              "arguments": {"dtype": "bfloat16", "enforce_eager": False},
              # Compiled once: the second finds what the first has made.
              "cache": str(tmp_path_factory.mktemp("compiled"))}
+    faults = FaultFile(tmp_path_factory.mktemp("faults") / "variant")
     prefiller = start("prefiller-variant", "kv_producer", 0, **setup).wait_ready()
-    decoder = start("decoder-variant", "kv_consumer", 1, **setup).wait_ready()
+    decoder = start("decoder-variant", "kv_consumer", 1, faults=faults.spec, **setup).wait_ready()
     two = Pair(prefiller, decoder)
+    two.faults = faults
     two.channel, two.block_tokens, two.element_bytes = "ucx:tcp", 128, 2
     yield two
     assert [engine.end() for engine in (prefiller, decoder)] == [0, 0]
@@ -47,6 +50,22 @@ def test_a_load_that_breaks_off_fails_the_request(variant, tokenizer):
     finally:
         fake.end()
     assert_idle(variant.decoder)
+
+
+def test_a_load_that_never_verifies_fails_the_request(variant, tokenizer):
+    asked = request(prompt(tokenizer, 200, seed=5700))
+    handoff = {"handoff": str(uuid.uuid4()), "budget_ms": 60_000}
+    before = metric(variant.decoder, "baton_checksum_failures_total")
+    with variant.faults.inject("flip=1000,seed=7"):
+        (failing,) = variant.decoder.call("submit", [{**asked, "params": {"baton": {
+            **handoff, "role": "decode", "peer": variant.prefiller.call("nodes")}}}])
+        (sent,) = variant.prefiller.call("submit", [{**asked, "max_tokens": 1, "params": {"baton": {
+            **handoff, "role": "prefill", "peer": variant.decoder.call("nodes")}}}])
+        assert sent in variant.prefiller.call("steps", 100_000)
+        assert variant.decoder.call("steps", 100_000) == {failing: []}
+    assert metric(variant.decoder, "baton_checksum_failures_total") > before
+    for engine in (variant.prefiller, variant.decoder):
+        assert_idle(engine)
 
 
 def test_without_its_kv_a_request_fails(variant, tokenizer):
