@@ -15,6 +15,7 @@ import tiny_model  # noqa: E402
 from corruption import FaultFile  # noqa: E402
 from engine import baton  # noqa: E402
 from engines import Engine, Pair  # noqa: E402
+from handed_off import TOKEN_ELEMENTS  # noqa: E402
 from ranks import make_rank  # noqa: E402
 
 
@@ -118,6 +119,6 @@ def pair(request, start):
     prefiller = start(f"prefiller-{channel}", "kv_producer", 0, **setup)
     decoder = start(f"decoder-{channel}", "kv_consumer", 1, **setup)
     two = Pair(prefiller.wait_ready(), decoder.wait_ready())
-    two.channel, two.block_tokens, two.element_bytes = channel, block_tokens, 4
+    two.channel, two.block_tokens, two.token_bytes = channel, block_tokens, TOKEN_ELEMENTS * 4
     yield two
     assert [engine.end() for engine in (prefiller, decoder)] == [0, 0]

@@ -1,7 +1,6 @@
 """Prompts of an instance that offloads: how much of one is kept, and how it is evicted."""
 
 from handed_off import counted, request
-from prompts import prompt
 
 TOKENS = 900
 CHUNK = 256
@@ -14,6 +13,7 @@ def host_tokens(engine):
     return counted(engine, "prompt_tokens_cached_by_source", "host")
 
 
-def evict(engine, tokenizer, seed):
-    (other,) = engine.generate([request(prompt(tokenizer, EVICTING, seed=seed))])
+def evict(engine, ids):
+    """By a prompt of EVICTING tokens."""
+    (other,) = engine.generate([request(ids)])
     assert other["computed"] == EVICTING

@@ -49,10 +49,7 @@ def test_bytes_of_nobody_change_the_tokens(pair):
     assert_idle(pair.decoder)
 
 
-@pytest.mark.parametrize("then", ["die", "stop", "abort"])
-@pytest.mark.parametrize("after, layers", [("made", 0), ("begun", 0), ("accepted", 0),
-                                           ("sent", 1), ("sent", 2), ("sent", LAYERS - 1)])
-def test_a_prefiller_that_fails(pair, after, layers, then):
+def fails_at(pair, after, layers, then):
     asked = asked_for(prompt(TOKENS, seed=7100 + layers))
     (right,) = alone(pair.prefiller, [asked])
     answer = decode_with(pair, asked, after=after, layers_done=layers, then=then)
@@ -61,6 +58,23 @@ def test_a_prefiller_that_fails(pair, after, layers, then):
     assert answer["computed"] == TOKENS
     assert answer["params"]["baton"]["end"] != "committed"
     assert_idle(pair.decoder)
+
+
+THEN = pytest.mark.parametrize("then", ["die", "stop", "abort"])
+
+
+@pytest.mark.parametrize("tiny", ["local"], indirect=True)
+@THEN
+@pytest.mark.parametrize("after", ["made", "begun"])
+def test_a_prefiller_that_fails_before_a_byte_moved(pair, after, then):
+    fails_at(pair, after, 0, then)
+
+
+@THEN
+@pytest.mark.parametrize("after, layers", [("accepted", 0), ("sent", 1), ("sent", 2),
+                                           ("sent", LAYERS - 1)])
+def test_a_prefiller_that_fails(pair, after, layers, then):
+    fails_at(pair, after, layers, then)
 
 
 def test_a_stopped_engine_and_what_it_says_afterwards(pair):

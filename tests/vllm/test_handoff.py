@@ -9,7 +9,11 @@ from handed_off import alone, assert_handed_off, counted, kv_bytes, metric, requ
 from prompts import prompt
 
 SOURCES = ("external_kv_transfer", "local_cache_hit")
-LENGTHS = [1, 31, 32, 33, 127, 128, 129, 600, 1500]
+# By the blocks and steps of each pair (conftest.py): around one block, and of several.
+LENGTHS = {"local": [1, 127, 128, 129, 600], "tcp": [31, 32, 33, 600, 1500]}
+BOTH = [(channel, tokens) for channel, lengths in LENGTHS.items() for tokens in lengths]
+# Which pair it is makes no difference to the question.
+ONE = pytest.mark.parametrize("pair", ["local"], indirect=True)
 
 
 def prompt_tokens(engine):
@@ -17,7 +21,7 @@ def prompt_tokens(engine):
     return {source: counted(engine, "prompt_tokens_by_source", source) for source in SOURCES}
 
 
-@pytest.mark.parametrize("tokens", LENGTHS)
+@pytest.mark.parametrize("pair, tokens", BOTH, indirect=["pair"])
 def test_push_is_equal_to_one_engine(pair, tokenizer, tokens):
     asked = [request(prompt(tokenizer, tokens, seed=tokens))]
     (right,) = alone(pair.prefiller, asked)
@@ -37,7 +41,8 @@ def test_push_is_equal_to_one_engine(pair, tokenizer, tokens):
     assert now["local_cache_hit"] == own["local_cache_hit"]
 
 
-@pytest.mark.parametrize("tokens", [33, 129, 600])
+@pytest.mark.parametrize("pair, tokens", [("local", 129), ("tcp", 33), ("tcp", 600)],
+                         indirect=["pair"])
 def test_two_steps_are_equal_to_one_engine(pair, tokenizer, tokens):
     asked = [request(prompt(tokenizer, tokens, seed=2000 + tokens))]
     (right,) = alone(pair.prefiller, asked)
@@ -56,6 +61,7 @@ def test_eight_at_once(pair, tokenizer):
     assert_handed_off(pair, asked, decodes)
 
 
+@ONE
 def test_a_prefix_that_another_request_of_the_same_step_computes(pair, tokenizer):
     """vLLM takes the second's beginning for cached when it schedules both, before it is
     computed."""
@@ -68,6 +74,7 @@ def test_a_prefix_that_another_request_of_the_same_step_computes(pair, tokenizer
     assert all(answer["params"]["baton"]["end"] == "committed" for answer in decodes)
 
 
+@ONE
 def test_what_the_decoder_has_cached_is_not_sent(pair, tokenizer):
     ids = prompt(tokenizer, 500, seed=4000)
     first, second = request(ids[:300], salt=f"kept {pair.channel}"), request(
@@ -81,6 +88,7 @@ def test_what_the_decoder_has_cached_is_not_sent(pair, tokenizer):
     assert_handed_off(pair, [second], decodes, held=256)
 
 
+@ONE
 def test_nobody_prefills(pair, tokenizer):
     """The prefiller's node is not there: the decoder computes, as its policy says."""
     asked = request(prompt(tokenizer, 200, seed=5000))
@@ -92,6 +100,7 @@ def test_nobody_prefills(pair, tokenizer):
     assert answer["params"]["baton"]["end"] == "failed" and answer["params"]["baton"]["why"]
 
 
+@ONE
 def test_the_engines_step_does_not_wait_for_the_decoder(pair, tokenizer):
     """The decoder's leg never comes: the prefiller answers as soon as it has computed."""
     asked = request(prompt(tokenizer, 200, seed=6000), max_tokens=1)

@@ -9,10 +9,11 @@ import pytest
 
 from baton.vllm import BatonConnector
 from baton.vllm.orders import NodeAddress
+from conftest import tiny_arguments
 from engines import Pair
 from handed_off import alone, assert_handed_off, assert_idle, counted, request
-from offloading import CHUNK, KEPT, TOKENS, evict, host_tokens
-from prompts import prompt
+from offloading import CHUNK, EVICTING, KEPT, TOKENS, evict, host_tokens
+from tiny_model import TOKEN_BYTES, prompt
 
 BLOCK_TOKENS = 128
 
@@ -24,12 +25,13 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def both(start, files):
+def both(start, files, tiny_folder):
     """Two engines. Each prefills, decodes and offloads, and has nine blocks for KV."""
     engines = [start(f"multi-{i}", "kv_both", i, beside=[
         {"kv_connector": "ExampleConnector", "kv_role": "kv_both",
          "kv_connector_extra_config": {"shared_storage_path": str(folder)}}],
-        arguments={"max_model_len": 1100, "num_gpu_blocks_override": 10})
+        arguments=tiny_arguments(tiny_folder, block_size=BLOCK_TOKENS, max_model_len=1100,
+                                 max_num_batched_tokens=1100, num_gpu_blocks_override=10))
         for i, folder in enumerate(files)]
     yield [engine.wait_ready() for engine in engines]
     assert [engine.end() for engine in engines] == [0, 0]
@@ -54,10 +56,10 @@ def test_what_another_connectors_workers_say_is_not_taken_for_ours():
 
 @pytest.mark.parametrize("prefiller", [0, 1])
 @pytest.mark.parametrize("flow", ["push", "two_step"])
-def test_a_handoff(both, files, tokenizer, flow, prefiller):
+def test_a_handoff(both, files, flow, prefiller):
     pair = Pair(both[prefiller], both[1 - prefiller])
-    pair.channel, pair.block_tokens, pair.element_bytes = "local", BLOCK_TOKENS, 4
-    asked = [request(prompt(tokenizer, 300, seed=20_000 + 10 * prefiller + len(flow)))]
+    pair.channel, pair.block_tokens, pair.token_bytes = "local", BLOCK_TOKENS, TOKEN_BYTES
+    asked = [request(prompt(300, seed=20_000 + 10 * prefiller + len(flow)))]
     (right,) = alone(pair.prefiller, asked)
     forget(files)
     before = counted(pair.decoder, "baton_loads")
@@ -70,12 +72,12 @@ def test_a_handoff(both, files, tokenizer, flow, prefiller):
     assert all(any(folder.iterdir()) for folder in files)
 
 
-def test_what_is_evicted_comes_back_from_the_host_tier(both, files, tokenizer):
+def test_what_is_evicted_comes_back_from_the_host_tier(both, files):
     engine = both[0]
-    first = request(prompt(tokenizer, TOKENS, seed=20_100))
+    first = request(prompt(TOKENS, seed=20_100))
     (once,) = engine.generate([first])
     assert once["computed"] == TOKENS
-    evict(engine, tokenizer, seed=20_101)
+    evict(engine, prompt(EVICTING, seed=20_101))
     forget(files)
     before = host_tokens(engine)
     (again,) = engine.generate([first])
@@ -84,14 +86,14 @@ def test_what_is_evicted_comes_back_from_the_host_tier(both, files, tokenizer):
     assert_idle(engine)
 
 
-def test_what_the_host_tier_has_not_the_other_connector_loads(both, files, tokenizer):
+def test_what_the_host_tier_has_not_the_other_connector_loads(both, files):
     """Less than a chunk, which Baton does not keep."""
     engine, tokens = both[1], 200
     assert tokens < CHUNK
-    first = request(prompt(tokenizer, tokens, seed=20_200))
+    first = request(prompt(tokens, seed=20_200))
     (once,) = engine.generate([first])
     assert once["computed"] == tokens
-    evict(engine, tokenizer, seed=20_201)
+    evict(engine, prompt(EVICTING, seed=20_201))
     (again,) = engine.generate([first])
     assert again["tokens"] == once["tokens"]
     assert again["computed"] == tokens - tokens // BLOCK_TOKENS * BLOCK_TOKENS

@@ -9,7 +9,7 @@ import pytest
 from corruption import FaultFile
 from engines import Pair
 from fake_prefiller import FakePrefiller
-from handed_off import alone, assert_handed_off, assert_idle, metric, request
+from handed_off import TOKEN_ELEMENTS, alone, assert_handed_off, assert_idle, metric, request
 from prompts import prompt
 
 
@@ -24,7 +24,7 @@ def variant(start, tmp_path_factory):
     decoder = start("decoder-variant", "kv_consumer", 1, faults=faults.spec, **setup).wait_ready()
     two = Pair(prefiller, decoder)
     two.faults = faults
-    two.channel, two.block_tokens, two.element_bytes = "ucx:tcp", 128, 2
+    two.channel, two.block_tokens, two.token_bytes = "ucx:tcp", 128, TOKEN_ELEMENTS * 2
     yield two
     assert [engine.end() for engine in (prefiller, decoder)] == [0, 0]
 
