@@ -6,6 +6,7 @@ import uuid
 import pytest
 
 from baton.vllm.orders import Accept, Close, Orders, Progress
+from http_of import post
 from nodes import fingerprint
 from ranks import BLOCKS_D, BLOCKS_P, WORDS, accept, both, compute, opened
 
@@ -23,6 +24,21 @@ def test_a_prefiller_that_gives_up_leaves_bad_blocks(ranks):
     for tensor in d.kv.values():  # what was poison, or came, is numbers now
         assert (tensor[sorted(d.told["bad"])] == 0).all()
         assert (tensor[1] == 5).all()
+
+
+def test_what_is_failed_from_outside_with_blocks_given_is_bad(ranks):
+    """As the router says it to the node of one rank."""
+    p, d, handoff = ranks(fill=7), ranks(node_http="127.0.0.1:0"), str(uuid.uuid4())
+    p.step(Orders(opens=[opened("p", "prefill", handoff, [d.address])]))
+    d.step(Orders(opens=[opened("d", "decode", handoff, [p.address])]))
+    p.step(Orders(progress=[Progress("p", 32, BLOCKS_P[:1], first=True)]))
+    accept(d)
+    post(f"http://{d.side.node.http_address}/handoffs/{handoff}/fail", {"reason": "one says so"})
+    d.until(lambda told: told["received"])
+    assert d.told["received"] == ["d"] and d.told["bad"] == set(BLOCKS_D)
+    assert "one says so" in d.told["reports"]["d"]["why"]
+    p.step(Orders(closes=[Close("p", report=True)]))
+    p.until(lambda told: told["sent"])
 
 
 def test_what_the_engine_holds_is_never_bad(ranks):
