@@ -14,6 +14,33 @@ using protocol::RefuseReason;
 // LOOKUPs of peers that wait for tiers which must ask; to those beyond, nothing is there.
 constexpr uint32_t kMostLookups = 1024;
 
+// What a chunk of a model has: this node's engine's, or, at a store, as the peer says of its own.
+struct ChunkShape {
+  uint32_t chunk_tokens = 1;
+  uint32_t layers = 1;
+  uint64_t chunk_bytes = 0;
+  uint32_t opaque_block_tokens = 0;
+  uint64_t opaque_block_bytes = 0;
+
+  uint64_t segment_bytes(uint32_t tokens) const {
+    if (opaque_block_tokens != 0)
+      return (tokens + opaque_block_tokens - 1) / opaque_block_tokens * opaque_block_bytes;
+    return chunk_bytes / layers / chunk_tokens * tokens;
+  }
+};
+
+ChunkShape shape_of(const NodeCore& core, const protocol::Hello& peer) {
+  if (core.config.store)
+    return {std::max(peer.chunk_tokens, 1u), std::max(peer.fingerprint.layers, 1u),
+            peer.chunk_bytes, peer.opaque_block_tokens, peer.opaque_block_bytes};
+  const auto layers = static_cast<uint32_t>(core.config.kv.layer_base.size());
+  const KvLayout& layout = core.config.kv.layout;
+  const bool opaque = layout.opaque_block_bytes != 0;
+  return {core.config.chunk_tokens, layers,
+          segment_bytes(layout, core.config.chunk_tokens) * layers,
+          opaque ? layout.block_tokens : 0, layout.opaque_block_bytes};
+}
+
 }  // namespace
 
 std::shared_ptr<Sending> Node::Impl::retaining(const HandoffId& handoff) const {
@@ -61,21 +88,18 @@ void Node::Impl::offer_own(const std::shared_ptr<Receiving>& receiving,
 void Node::Impl::bring_up(const PeerLink& link, const protocol::Fetch& fetch, TimePoint deadline,
                           std::function<void()> then) {
   const ChunkOrigin origin{origin_of(link), fetch.tenant};
-  const auto load = [this, tokens = fetch.tokens, origin, deadline,
+  const ChunkShape shape = shape_of(core_, link.hello());
+  const auto load = [this, tokens = fetch.tokens, origin, shape, deadline,
                      then = std::move(then)](std::vector<Tiers::Held> run) mutable {
-    const uint32_t chunk_tokens = core_.config.chunk_tokens;
     std::vector<TierLoad::Wanted> wanted;
     for (size_t c = 0; c < run.size(); ++c) {
       if (run[c].pin) continue;
-      TierLoad::Wanted chunk{.chunk = static_cast<uint32_t>(c), .id = run[c].id};
-      chunk.holders = std::move(run[c].holders);
-      if (!core_.config.store) {
-        const uint64_t first = uint64_t{chunk.chunk} * chunk_tokens;
-        if (first >= tokens) break;  // more keys than the peer's tokens have
-        chunk.tokens = static_cast<uint32_t>(std::min<uint64_t>(chunk_tokens, tokens - first));
-        chunk.segment_bytes = segment_bytes(core_.config.kv.layout, chunk.tokens);
-      }
-      wanted.push_back(std::move(chunk));
+      const uint64_t first = uint64_t{c} * shape.chunk_tokens;
+      if (first >= tokens) break;  // more keys than the peer's tokens have
+      const auto of_chunk =
+          static_cast<uint32_t>(std::min<uint64_t>(shape.chunk_tokens, tokens - first));
+      wanted.push_back({static_cast<uint32_t>(c), run[c].id, of_chunk, shape.layers,
+                        shape.segment_bytes(of_chunk), std::move(run[c].holders)});
     }
     // What the host tier has stays there meanwhile.
     TierLoad::start(core_, origin, std::move(wanted), deadline, nullptr,

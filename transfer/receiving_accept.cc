@@ -110,8 +110,9 @@ void Receiving::load_from_below() {
   for (uint32_t c = 0; c < map.chunks(); ++c) {
     const uint32_t first = map.index({0, c, 0});
     if (machine_.present(first)) continue;
-    TierLoad::Wanted chunk{c, chunk_id(c), map.tokens_of_chunk(c), map.bytes(first),
-                           core_.tiers->holders(chunk_id(c), Tiers::Reach::kAll)};
+    TierLoad::Wanted chunk{
+        c,        chunk_id(c),      map.tokens_of_chunk(c),
+        layers(), map.bytes(first), core_.tiers->holders(chunk_id(c), Tiers::Reach::kAll)};
     if (chunk.holders.empty())
       return fail(spoilt_ ? Status(Code::kChecksum,
                                    "a chunk of the host tier does not verify, and "

@@ -61,14 +61,13 @@ void TierLoad::read(Wanted wanted, NodeCore::RetainedSlot slot) {
   reading->slot = std::move(slot.slot);
   reading->reservation = std::move(slot.reservation);
   Tier* const tier = reading->wanted.holders.front();
-  TierReadRequest request{
-      .id = reading->wanted.id,
-      .into = reading->slot,
-      .tokens = reading->wanted.tokens,
-      .layers = static_cast<uint32_t>(core_.config.kv.layer_base.size()),  // a store: any
-      .segment_bytes = reading->wanted.segment_bytes,
-      .origin = origin_,
-      .deadline = deadline_};
+  TierReadRequest request{.id = reading->wanted.id,
+                          .into = reading->slot,
+                          .tokens = reading->wanted.tokens,
+                          .layers = reading->wanted.layers,
+                          .segment_bytes = reading->wanted.segment_bytes,
+                          .origin = origin_,
+                          .deadline = deadline_};
   Reading* const raw = reading.get();
   readings_.push_back(std::move(reading));
   raw->read = tier->read(

@@ -24,6 +24,7 @@ class TierLoad : public std::enable_shared_from_this<TierLoad> {
     uint32_t chunk = 0;  // the consumer's number for it
     ChunkId id;
     uint32_t tokens = 0;
+    uint32_t layers = 0;
     uint64_t segment_bytes = 0;
     std::vector<Tier*> holders;  // nearest first
   };

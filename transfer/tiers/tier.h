@@ -51,8 +51,7 @@ struct TierReport {
 struct TierReadRequest {
   ChunkId id;
   SlotRef into;  // layer l goes to offset l * segment_bytes
-  // What the reader can use; anything else there is kRefused, naming both. Zeros where any does
-  // that the slot has room for.
+  // What the reader can use; anything else there is kRefused, naming both.
   uint32_t tokens = 0;
   uint32_t layers = 0;
   uint64_t segment_bytes = 0;

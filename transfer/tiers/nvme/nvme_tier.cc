@@ -253,10 +253,9 @@ std::unique_ptr<Tier::Read> Impl::read(TierReadRequest request, OnLayer on_layer
   const auto refused = [&](const std::string& why) {
     return refuse(Status(Code::kRefused, "chunk " + request.id.key.to_hex() + ": " + why));
   };
-  const bool any = request.layers == 0 && request.segment_bytes == 0;
-  if (!any && entry.layers() != request.layers)
+  if (entry.layers() != request.layers)
     return refused(differs("the number of layers", request.layers, entry.layers(), "in the tier"));
-  if (!any && entry.segment_bytes() != request.segment_bytes) {
+  if (entry.segment_bytes() != request.segment_bytes) {
     return refused(differs("the size of a segment", request.segment_bytes, entry.segment_bytes(),
                            "in the tier"));
   }
