@@ -29,4 +29,13 @@ Result<Token> token() {
   return Token::read_file(file);
 }
 
+Aws aws() {
+  return {.access_key_id = get("AWS_ACCESS_KEY_ID", ""),
+          .secret_access_key = get("AWS_SECRET_ACCESS_KEY", ""),
+          .session_token = get("AWS_SESSION_TOKEN", ""),
+          .profile = get("AWS_PROFILE", ""),
+          .credentials_file = get("AWS_SHARED_CREDENTIALS_FILE", ""),
+          .home = get("HOME", "")};
+}
+
 }  // namespace baton::env
