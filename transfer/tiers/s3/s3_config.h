@@ -35,6 +35,9 @@ struct S3Config {
   uint32_t max_reads = 64;
   // Chunks asked for at once; those beyond are told to be absent.
   uint32_t max_lookups = 4096;
+  // Chunks that wait to be erased, and calls of clear.
+  uint32_t max_erases = 4096;
+  uint32_t max_clears = 4;
 
   // After layer 0 a chunk's layers are asked for in ranges of about this many bytes.
   size_t range_bytes = 4u << 20;

@@ -44,7 +44,7 @@ S3Metrics::S3Metrics(Metrics& metrics)
       reads(metrics.gauge("baton_tier_reads", "Reads under way or waiting.", s3_labels())),
       metrics_(metrics) {
   available.Set(1);
-  for (const char* what : {"store", "read", "lookup"}) {
+  for (const char* what : {"store", "read", "lookup", "erase", "clear"}) {
     s3_counter(metrics, "baton_tier_rejected_total", "Calls refused at once.", {{"what", what}});
   }
 }

@@ -14,7 +14,7 @@ class S3Metrics {
 
   // `status`: of HTTP; 0 where no answer came.
   void request(HttpMethod method, int status);
-  void rejected(const char* what);  // "store", "read", "lookup"
+  void rejected(const char* what);  // "store", "read", "lookup", "erase", "clear"
 
   prometheus::Counter& hits;
   prometheus::Counter& misses;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
+#include <fstream>
 #include <utility>
 
 #include "transfer/base/log.h"
@@ -16,6 +17,10 @@ namespace baton::s3 {
 Result<std::unique_ptr<Tier>> S3Tier::open(boost::asio::io_context& io, S3Config config,
                                            Metrics& metrics) {
   BATON_RETURN_IF_ERROR(validate(config));
+  if (!config.ca_file.empty() && !std::ifstream(config.ca_file)) {
+    return Status(Code::kInvalidArgument,
+                  "s3: ca is '" + config.ca_file + "': expected a file that can be read");
+  }
   BATON_ASSIGN_OR_RETURN(Credentials credentials, load_credentials(config.profile, env::aws()));
   BATON_ASSIGN_OR_RETURN(auto http, HttpLoop::create(io, {.region = config.region,
                                                           .credentials = std::move(credentials),
@@ -127,14 +132,16 @@ void S3TierImpl::look(const ChunkOrigin& origin, const std::vector<ChunkId>& ids
   operations_.add(std::move(looking));
 }
 
+Status S3TierImpl::too_many(const char* what, uint64_t under_way) {
+  service_.metrics.rejected(what);
+  return Status(Code::kResourceExhausted, std::string("s3: another ") + what + " while " +
+                                              number(under_way) + " are under way");
+}
+
 Status S3TierImpl::check_store(const Chunk& chunk) {
   if (presence(chunk.id) == Presence::kHeld)
     return Status(Code::kExists, "s3: the object is there already");
-  if (stores_ >= service_.config.max_stores) {
-    service_.metrics.rejected("store");
-    return Status(Code::kResourceExhausted,
-                  "s3: " + number(stores_) + " chunks are being stored already");
-  }
+  if (stores_ >= service_.config.max_stores) return too_many("store", stores_);
   return unavailable();
 }
 
@@ -170,11 +177,7 @@ Status S3TierImpl::check_read(const TierReadRequest& request) {
   }
   if (is_going(request.origin) || presence(request.id) == Presence::kAbsent)
     return Status(Code::kNotFound, "s3: chunk " + request.id.key.to_hex() + " is not there");
-  if (readings_.size() >= service_.config.max_reads) {
-    service_.metrics.rejected("read");
-    return Status(Code::kResourceExhausted,
-                  "s3: " + number(readings_.size()) + " chunks are being read already");
-  }
+  if (readings_.size() >= service_.config.max_reads) return too_many("read", readings_.size());
   return unavailable();
 }
 
@@ -207,7 +210,10 @@ void S3TierImpl::on_end(Reading& reading, const Status& how) {
 }
 
 void S3TierImpl::erase(ChunkOrigin origin, std::vector<ChunkId> ids, OnDone done) {
-  const Status status = ids.empty() ? ok_status() : unavailable();
+  Status status = ids.empty() ? ok_status() : unavailable();
+  if (status.ok() &&
+      ids.size() > service_.config.max_erases - std::min(erases_, service_.config.max_erases))
+    status = too_many("erase", erases_);
   if (ids.empty() || !status.ok()) return later([done = std::move(done), status] { done(status); });
   drop(origin, std::move(ids), std::move(done));
 }
@@ -219,9 +225,12 @@ void S3TierImpl::drop(const ChunkOrigin& origin, std::vector<ChunkId> ids, OnDon
     known_.absent(id, now());
     names.push_back(object_name(service_.config.prefix, origin, id));
   }
+  const auto count = static_cast<uint32_t>(ids.size());
+  erases_ += count;
   auto holder = std::make_shared<const Operation*>(nullptr);
   auto deleting = std::make_unique<Deleting>(
-      service_, std::move(names), [this, holder, done = std::move(done)](const Status& how) {
+      service_, std::move(names), [this, holder, count, done = std::move(done)](const Status& how) {
+        erases_ -= count;
         end(*holder);
         done(how);
       });
@@ -230,8 +239,10 @@ void S3TierImpl::drop(const ChunkOrigin& origin, std::vector<ChunkId> ids, OnDon
 }
 
 void S3TierImpl::clear(ChunkFilter filter, bool dry_run, OnCount done) {
-  if (const Status status = unavailable(); !status.ok())
-    return later([done = std::move(done), status] { done(status); });
+  Status status = unavailable();
+  if (status.ok() && sweeps_.size() >= service_.config.max_clears)
+    status = too_many("clear", sweeps_.size());
+  if (!status.ok()) return later([done = std::move(done), status] { done(status); });
   if (!dry_run) known_.forget_all();
   auto holder = std::make_shared<const Sweeping*>(nullptr);
   auto sweeping = std::make_unique<Sweeping>(

@@ -45,6 +45,7 @@ class S3TierImpl final : public Tier, public Reading::Owner {
   // Why this call cannot be taken.
   Status check_store(const Chunk& chunk);
   Status check_read(const TierReadRequest& request);
+  Status too_many(const char* what, uint64_t under_way);
   bool is_going(const ChunkOrigin& origin) const;
   void drop(const ChunkOrigin& origin, std::vector<ChunkId> ids, OnDone done);
   void look(const ChunkOrigin& origin, const std::vector<ChunkId>& ids, std::vector<bool> present,
@@ -59,6 +60,7 @@ class S3TierImpl final : public Tier, public Reading::Owner {
   KnownChunks known_;
   uint32_t stores_ = 0;
   uint32_t lookups_ = 0;  // chunks
+  uint32_t erases_ = 0;   // chunks
   std::unordered_set<Reading*> readings_;
   std::list<const Sweeping*> sweeps_;
   Operations operations_;  // stores, look-ups, deletions, sweeps

@@ -287,6 +287,8 @@ TEST_F(S3TierTest, BeyondItsBoundsItRefusesAtOnce) {
   with.max_stores = 2;
   with.max_reads = 2;
   with.max_lookups = 3;
+  with.max_erases = 3;
+  with.max_clears = 1;
   auto tier = open(with);
   const Chunk stored = chunk(0);
   ASSERT_TRUE(store(*tier, stored).ok());
@@ -307,6 +309,16 @@ TEST_F(S3TierTest, BeyondItsBoundsItRefusesAtOnce) {
     ASSERT_TRUE(run_until(io_, [&] { return outcomes[i]->end.has_value(); }));
     expect_served(*outcomes[i], stored);
   }
+  std::vector<Code> ends;
+  const auto ended = [&](const Status& status) { ends.push_back(status.code()); };
+  tier->erase(origin_of(1), {id_of(91), id_of(92)}, ended);
+  tier->erase(origin_of(1), {id_of(93), id_of(94)}, ended);
+  for (int i = 0; i < 2; ++i)
+    tier->clear({}, true, [&](const Result<ChunkCount>& count) { ended(count.status()); });
+  ASSERT_TRUE(run_until(io_, [&] { return ends.size() == 4; }));
+  EXPECT_THAT(
+      ends, ElementsAre(Code::kResourceExhausted, Code::kResourceExhausted, Code::kOk, Code::kOk));
+  EXPECT_TRUE(erase(*tier, {id_of(95), id_of(96), id_of(97)}).ok());
   auto other = open(with);
   std::vector<ChunkId> ids(5, stored.id);
   EXPECT_THAT(find(*other, ids), ElementsAre(true, true, true, false, false));
@@ -435,6 +447,9 @@ TEST_F(S3TierTest, OverTlsTheServiceIsVerified) {
   const Chunk stored = chunk(1);
   ASSERT_TRUE(store(*tier, stored).ok());
   expect_served(*read(*tier, stored), stored);
+  const auto none = S3Tier::open(io_, config(lab.tls_proxy(), "&ca=/no/such.pem"), metrics_);
+  EXPECT_EQ(none.status().code(), Code::kInvalidArgument);
+  EXPECT_THAT(none.status().message(), HasSubstr("'/no/such.pem'"));
   auto distrustful = open(config(lab.tls_proxy()));
   const size_t asked = Lab::get().seen().size();
   const Status status = store(*distrustful, chunk(2));
