@@ -44,6 +44,9 @@ void add_node_options(const Command& command, NodeOptions& options) {
                   "PATH:SIZE, such as /data/baton.kv:200GiB: a file or block device that keeps "
                   "chunks, also over a restart (repeatable)")
       .repeatable();
+  command.add_option("--s3", options.s3,
+                     "s3://BUCKET[/PREFIX][?endpoint=URL&…]: a bucket that keeps chunks for many "
+                     "nodes (transfer/tiers/s3/README.md)");
   command
       .add_option("--peer", options.peers,
                   "host:port of a node that is asked for chunks which this one has not "
@@ -91,6 +94,11 @@ Status apply(const NodeOptions& options, NodeConfig& config) {
     auto device = NvmeDevice::parse(text);
     if (!device.ok()) return of_flag("--nvme", device.status());
     config.tiers.nvme.push_back(std::move(device).value());
+  }
+  if (!options.s3.empty()) {
+    auto s3 = s3::parse_s3_url(options.s3);
+    if (!s3.ok()) return of_flag("--s3", s3.status());
+    config.tiers.s3 = std::move(s3).value();
   }
   for (const std::string& peer : options.peers)
     BATON_RETURN_IF_ERROR(read_address("--peer", peer, config.tiers.peers.emplace_back()));

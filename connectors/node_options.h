@@ -28,6 +28,7 @@ struct NodeOptions {
   uint64_t heartbeat_ms = 200;
   uint64_t progress_ms = 2000;
   std::vector<std::string> nvme;
+  std::string s3;
   std::vector<std::string> peers;
   uint64_t load_ms = 5000;
 };

@@ -13,6 +13,7 @@
 #include "transfer/tcp/tcp_endpoint.h"
 #include "transfer/tiers/nvme/nvme_tier.h"
 #include "transfer/tiers/nvme/slab_file.h"
+#include "transfer/tiers/s3/s3_tier.h"
 #include "transfer/ucx/ucx_endpoint.h"
 
 namespace baton {
@@ -170,6 +171,10 @@ Status Node::Impl::reserve_memory() {
   if (config.seams.tiers)
     for (auto& tier : config.seams.tiers(core_.io)) core_.tiers->add(std::move(tier));
   if (core_.slots_are_cut) BATON_RETURN_IF_ERROR(open_nvme(slab));
+  if (config.tiers.s3) {
+    BATON_ASSIGN_OR_RETURN(auto tier, s3::S3Tier::open(core_.io, *config.tiers.s3, core_.metrics));
+    core_.tiers->add(std::move(tier));
+  }
   const auto add = [this](const HostPort& peer, bool writes) {
     core_.tiers->add(std::make_unique<NodeTier>(core_.io, *this,
                                                 NodeTier::Config{.peer = peer, .writes = writes}));

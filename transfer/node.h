@@ -24,6 +24,7 @@
 #include "transfer/protocol/sender_handoff.h"
 #include "transfer/tcp/tcp_config.h"
 #include "transfer/tiers/nvme/nvme_config.h"
+#include "transfer/tiers/s3/s3_config.h"
 #include "transfer/ucx/ucx_config.h"
 
 namespace baton {
@@ -62,6 +63,8 @@ inline constexpr int kHungDeviceExit = 70;
 struct TiersConfig {
   // Files or block devices (tiers/nvme/nvme_config.h); none: no such tier. Of this node alone.
   std::vector<NvmeDevice> nvme;
+  // A bucket that many nodes share (tiers/s3/s3_config.h); none: no such tier.
+  std::optional<s3::S3Config> s3;
   // A node without an engine on this host or near (`baton store`), which is given every chunk that
   // becomes whole here, and asked for what is not.
   std::optional<HostPort> store;

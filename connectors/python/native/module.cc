@@ -164,6 +164,12 @@ void bind_config(py::module_& module) {
               c.tiers.nvme.push_back(value_or_throw(NvmeDevice::parse(device)));
           },
           py::arg("devices"))
+      .def(
+          "set_s3",
+          [](NodeConfig& c, const std::string& url) {
+            c.tiers.s3 = value_or_throw(s3::parse_s3_url(url));
+          },
+          py::arg("url"))
       .def_property(
           "peers",
           [](const NodeConfig& c) {

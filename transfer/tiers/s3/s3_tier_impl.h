@@ -27,6 +27,7 @@ class S3TierImpl final : public Tier, public Reading::Owner {
   ~S3TierImpl() override;
 
   const char* name() const override { return "s3"; }
+  bool shared() const override { return true; }
   Presence presence(const ChunkId& id) const override;
   void find(ChunkOrigin origin, std::vector<ChunkId> ids, TimePoint deadline,
             OnPresent done) override;

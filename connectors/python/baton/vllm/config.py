@@ -33,6 +33,8 @@ class Options:
     nvme: str = option("", "PATH:SIZE of a file or block device that keeps chunks below the host "
                            "tier, also over a restart; several with commas between them. Rank r "
                            "of several has its own: PATH.r")
+    s3: str = option("", "s3://BUCKET[/PREFIX][?endpoint=URL&...]: a bucket that keeps chunks for "
+                         "many nodes; credentials as Amazon's tools read them")
     store: str = option("", "host:port of a `baton store` that is given every whole chunk of the host "
                             "tier and asked for what this node has not; empty: none")
     peers: str = option("", "host:port of other nodes that are asked too, with commas between them")

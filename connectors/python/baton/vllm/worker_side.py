@@ -57,6 +57,8 @@ def node_config(options, rank, detected, fingerprint):
     config.tier_policy = options.tier_policy
     config.tenant_bytes = options.tenant_quota_mib * MIB
     config.set_nvme([of_rank_path(device, rank) for device in options.nvme.split(",") if device])
+    if options.s3:
+        config.set_s3(options.s3)
     if options.store:
         config.store_node = options.store
     config.peers = [peer for peer in options.peers.split(",") if peer]
