@@ -1,9 +1,10 @@
 // `kill -9` at any moment: what is found afterwards is whole and right, what was told to be stored
 // is there, and what was told to be erased is not.
 #include <poll.h>
-#include <sys/wait.h>
+#include <sys/mman.h>
 
 #include <cstdlib>
+#include <functional>
 #include <random>
 
 #include "tests/transfer/child.h"
@@ -34,17 +35,31 @@ class NvmeKill : public testing::NvmeTest {
 #endif
   }
 
-  // Starts a child, kills it `after` it has begun to work.
+  static uint64_t done(const KillBoard& board) { return board.stores + board.erases + board.reads; }
+  // Waits for what the child does; false where it does not within kPatience.
+  static bool wait_for(const std::function<bool()>& condition) {
+    const TimePoint patience = now() + testing::kPatience;
+    while (!condition()) {
+      if (now() >= patience) return false;
+      wait_a_moment(std::chrono::microseconds(100));
+    }
+    return true;
+  }
+  static void wait_a_moment(Duration duration) {
+    const timespec time{0, static_cast<long>(duration.count())};
+    ::ppoll(nullptr, 0, &time, nullptr);
+  }
+
+  // Starts a child, kills it a moment after it has done so many operations.
   void kill_one(const NvmeConfig& config, const KillBoard& board, uint32_t chunks, uint64_t seed,
-                Duration after) {
+                uint64_t operations, Duration moment) {
     testing::Child child({BATON_TEST_CHILD, config.devices[0].path,
                           std::to_string(config.devices[0].bytes), folder_.file("board"),
                           std::to_string(chunks), std::to_string(seed)});
-    const TimePoint patience = now() + testing::kPatience;
-    while (board.ready == 0 && now() < patience) ::poll(nullptr, 0, 1);
-    ASSERT_EQ(board.ready, 1u) << "the child does not work";
-    const timespec time{0, static_cast<long>(after.count())};
-    ::ppoll(nullptr, 0, &time, nullptr);
+    const uint64_t until = done(board) + operations;
+    ASSERT_TRUE(wait_for([&] { return board.ready == 1 && done(board) >= until; }))
+        << "the child does not work";
+    wait_a_moment(moment);
     child.signal(SIGKILL);
   }
 
@@ -71,7 +86,8 @@ class NvmeKill : public testing::NvmeTest {
   }
   uint64_t chunks_held() const { return tier_->report().held.chunks; }
 
-  void kill_often(uint32_t chunks, bool evicts, int times, uint64_t seed) {
+  void kill_often(uint32_t chunks, bool evicts, int times) {
+    const uint64_t seed = std::random_device()();  // the moments differ anyway
     KillBoard* const board = KillBoard::map(folder_.file("board"), true);
     ASSERT_NE(board, nullptr);
     const NvmeConfig config = this->config(KillSetup::kSlabs, KillSetup::kSlabBytes);
@@ -79,8 +95,8 @@ class NvmeKill : public testing::NvmeTest {
     for (int i = 0; i < times; ++i) {
       SCOPED_TRACE("kill " + std::to_string(i) + " of seed " + std::to_string(seed));
       board->ready = 0;
-      const auto after = std::chrono::microseconds(random() % 40000);
-      ASSERT_NO_FATAL_FAILURE(kill_one(config, *board, chunks, random(), after));
+      const auto moment = std::chrono::microseconds(random() % 3000);
+      ASSERT_NO_FATAL_FAILURE(kill_one(config, *board, chunks, random(), random() % 100, moment));
       ASSERT_NO_FATAL_FAILURE(open(config));
       ASSERT_NO_FATAL_FAILURE(look(*board, chunks, evicts));
       ASSERT_EQ(metric("baton_checksum_failures_total{where=\"nvme\"}"), 0);
@@ -99,12 +115,12 @@ class NvmeKill : public testing::NvmeTest {
 
 // There is room for all: nothing that was stored may be missing.
 TEST_F(NvmeKill, NothingIsLostAndNothingComesBack) {
-  kill_often(KillSetup::kSlabs - 16, false, kills() / 2, 1);
+  kill_often(KillSetup::kSlabs - 16, false, kills() / 2);
 }
 
 // There is not: slabs are written again and again.
 TEST_F(NvmeKill, WhereChunksEvictEachOther) {
-  kill_often(4 * KillSetup::kSlabs, true, kills() - kills() / 2, 2);
+  kill_often(4 * KillSetup::kSlabs, true, kills() - kills() / 2);
 }
 
 }  // namespace
