@@ -85,9 +85,9 @@ def test_lru_finds_what_a_few_lines_of_python_find(trace):
 
 def test_the_default_policy_finds_more(trace):
     """Where room is short. And says how much, beside lru in the same run."""
-    lru = lines_of(trace, "--policy", "lru", "--capacity-blocks", "1k,2k")
-    both = lines_of(trace, "--policy", "age-per-use,s3fifo", "--capacity-blocks", "1k,2k")
-    default = lines_of(trace, "--capacity-blocks", "1k,2k")
+    lru = lines_of(trace, "--policy", "lru", "--capacity-blocks", "200,1k")
+    both = lines_of(trace, "--policy", "age-per-use,s3fifo", "--capacity-blocks", "200,1k")
+    default = lines_of(trace, "--capacity-blocks", "200,1k")
     assert [line["parameters"]["policy"] for line in both] == [
         "age-per-use", "age-per-use", "s3fifo", "s3fifo"]
     for line, beside, of_lru in zip(default, both, lru):
