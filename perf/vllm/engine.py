@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-START_S, ANSWER_S = 600, 90
+START_S, ANSWER_S = 900, 90
 
 
 class EngineError(Exception):
