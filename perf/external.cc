@@ -165,4 +165,34 @@ Result<double> ucx_perftest_rate() {
   return row[5] * 1024 * 1024;
 }
 
+Result<double> fio_seconds(const FioJob& job) {
+  const auto option = [](const char* name, const std::string& value) {
+    return "--" + std::string(name) + "=" + value;
+  };
+  BATON_ASSIGN_OR_RETURN(
+      const auto fio,
+      Program::start({"fio", "--name=reference", "--ioengine=io_uring", "--direct=1", "--thread",
+                      "--output-format=json", option("filename", job.path),
+                      option("rw", job.write ? "write" : "read"),
+                      option("bs", std::to_string(job.piece_bytes)),
+                      option("size", std::to_string(job.bytes)),
+                      option("iodepth", std::to_string(job.depth))}));
+  BATON_ASSIGN_OR_RETURN(const auto result, fio->finish());
+  if (result.second == kNoSuchProgram)
+    return Status(Code::kNotFound, "this measurement needs fio (apt-get install fio)");
+  // What it warns of comes before.
+  const size_t begin = result.first.find('{');
+  const auto json = begin == std::string::npos
+                        ? nlohmann::json()
+                        : nlohmann::json::parse(result.first.substr(begin), nullptr, false);
+  const nlohmann::json::json_pointer side(job.write ? "/jobs/0/write" : "/jobs/0/read");
+  if (result.second != 0 || !json.is_object() || !json.contains(side))
+    return Status(Code::kUnavailable, "fio says: " + result.first.substr(0, 500));
+  const double bytes = json.at(side).value("io_bytes", 0.0);
+  const double rate = json.at(side).value("bw_bytes", 0.0);
+  if (bytes != static_cast<double>(job.bytes) || rate <= 0)
+    return Status(Code::kUnavailable, "fio says: " + result.first.substr(0, 500));
+  return bytes / rate;
+}
+
 }  // namespace baton::bench

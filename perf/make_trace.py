@@ -4,10 +4,10 @@ a few system prompts.
 
     python3 perf/make_trace.py --requests 20000 --seed 1 > trace.jsonl
 
-The same arguments give the same trace. Which system prompt a session has is Zipf-like: the i-th has
-a weight of 1 / i**skew. A turn's prompt is all that was said before in its session and some more, so
-that its blocks are those of the turn before, but for the last one, which was a partial one. Sessions
-overlap; between two turns of one session some time passes.
+The same arguments give the same trace. Which system prompt a session has is Zipf-like: the i-th
+has a weight of 1 / i**skew. A turn's prompt is all that was said before in its session and some
+more, so that its blocks are those of the turn before, but for the last one, which was a partial
+one. Sessions overlap; between two turns of one session some time passes.
 """
 
 import argparse

@@ -12,6 +12,10 @@
 namespace baton::bench {
 namespace {
 
+uint32_t chunks_of(const TierOptions& options) {
+  return options.chunks == 0 ? 1'000'000 : options.chunks;
+}
+
 constexpr size_t kSlotBytes = 64;  // so that what is found is all that matters
 constexpr uint32_t kPromptsATurn = 8;
 
@@ -20,7 +24,7 @@ class Lookups {
   static Result<std::unique_ptr<Lookups>> create(const TierOptions& options) {
     const uint64_t prompt_chunks =
         (uint64_t{options.tokens} + options.chunk_tokens - 1) / options.chunk_tokens;
-    const uint64_t prompts = std::max<uint64_t>(1, options.chunks / prompt_chunks);
+    const uint64_t prompts = std::max<uint64_t>(1, chunks_of(options) / prompt_chunks);
     BATON_ASSIGN_OR_RETURN(auto arena,
                            Arena::create({.name = "baton-bench-slots",
                                           .bytes = prompts * prompt_chunks * kSlotBytes}));
@@ -147,7 +151,7 @@ class Lookups {
 }  // namespace
 
 Status measure_host_lookup(Run& run, const TierOptions& options) {
-  run.progress.begin("tier host look-up chunks=" + std::to_string(options.chunks));
+  run.progress.begin("tier host look-up chunks=" + std::to_string(chunks_of(options)));
   BATON_ASSIGN_OR_RETURN(const auto lookups, Lookups::create(options));
   const auto ours = [&, checks = 0u]() mutable {
     return lookups->ours(++checks == run.common.corrupt);

@@ -154,6 +154,25 @@ def test_checksum():
     assert line["also"]["own_pass_ratio"] < 1
 
 
+NVME_TIER = ["tier", "--tier", "nvme", "--layers", "2", "--segment-bytes", "64KiB,4KiB",
+             "--chunks", "5", "--samples", "2"]
+
+
+def test_tier_nvme(tmp_path):
+    lines = lines_of(*NVME_TIER, "--folder", tmp_path)
+    asked = [(line["parameters"]["segment_bytes"], line["parameters"]["operation"])
+             for line in lines]
+    assert asked == [(65536, "store"), (65536, "read"), (4096, "store"), (4096, "read")]
+    for line in lines:
+        assert line["bytes"] == 5 * 2 * line["parameters"]["segment_bytes"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tier_that_gives_back_something_else(tmp_path):
+    done = bench(*NVME_TIER, "--folder", tmp_path, "--corrupt", "3", code=1)
+    assert "is another than was stored" in done.stderr
+
+
 @pytest.mark.parametrize("question", [
     ["keys", "--tokens", "100"],
     ["kernels", "--bytes", "64KiB", "--segment-bytes", "16KiB", "--run-bytes", "1KiB"],

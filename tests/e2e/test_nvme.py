@@ -1,4 +1,5 @@
-"""Chunks on NVMe: found again by the engine or store that comes after, however the last one ended."""
+"""Chunks on NVMe: found again by the engine or store that comes after, however the last one
+ended."""
 
 import pytest
 
@@ -15,7 +16,8 @@ def device(tmp_path):
 
 
 def start(baton, name, **flags):
-    return baton.engine("both", name, node="127.0.0.1:0", node_http="127.0.0.1:0", reuse=True, **flags)
+    return baton.engine("both", name, node="127.0.0.1:0", node_http="127.0.0.1:0", reuse=True,
+                        **flags)
 
 
 def on_nvme(process):

@@ -1,4 +1,5 @@
-"""Chunks in a bucket: shared by nodes that know nothing of one another, found when all else is gone."""
+"""Chunks in a bucket: shared by nodes that know nothing of one another, found when all else is
+gone."""
 
 import os
 import sys

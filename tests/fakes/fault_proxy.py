@@ -48,7 +48,8 @@ def signature_is_right(method, target, headers, secret):
     """AWS Signature Version 4, computed from what arrived."""
     scheme, _, rest = headers.get("authorization", "").partition(" ")
     fields = dict(part.strip().split("=", 1) for part in rest.split(",") if "=" in part)
-    if scheme != "AWS4-HMAC-SHA256" or not {"Credential", "SignedHeaders", "Signature"} <= set(fields):
+    named = {"Credential", "SignedHeaders", "Signature"}
+    if scheme != "AWS4-HMAC-SHA256" or not named <= set(fields):
         return False
     _, date, region, service, end = fields["Credential"].rsplit("/", 4)
     signed = fields["SignedHeaders"].split(";")

@@ -26,7 +26,10 @@ HEADER_BYTES = 16384
 
 def read_as_anybody_would(s3, bucket, key):
     """What README.md of the tier says: a user of boto3 who knows nothing else."""
-    header = s3.get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{HEADER_BYTES - 1}")["Body"].read()
+    def read(first, last):
+        return s3.get_object(Bucket=bucket, Key=key, Range=f"bytes={first}-{last}")["Body"].read()
+
+    header = read(0, HEADER_BYTES - 1)
     assert header[:8] == b"BATONKV\n"
     version, header_bytes, json_bytes = struct.unpack_from("<III", header, 8)
     assert version == 1 and header_bytes == HEADER_BYTES
@@ -34,8 +37,7 @@ def read_as_anybody_would(s3, bucket, key):
     said = json.loads(header[20:20 + json_bytes])
     layers = []
     for offset in said["layer_offsets"]:
-        last = offset + said["layer_bytes"] - 1
-        layers.append(s3.get_object(Bucket=bucket, Key=key, Range=f"bytes={offset}-{last}")["Body"].read())
+        layers.append(read(offset, offset + said["layer_bytes"] - 1))
     return {"header": said, "layers": [hashlib.sha256(layer).hexdigest() for layer in layers]}
 
 
