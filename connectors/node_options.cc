@@ -34,6 +34,11 @@ void add_node_options(const Command& command, NodeOptions& options) {
   command.add_option(
       "--tcp-congestion", options.tcp_congestion,
       "congestion control of the tcp channel (cubic on loopback, else the system's)");
+  command.add_option("--tier-policy", options.tier_policy,
+                     "which chunks leave CPU memory first: lru, s3fifo or age-per-use "
+                     "(age-per-use)");
+  command.add_option("--tenant-quota", options.tenant_quota,
+                     "bytes of CPU memory that the requests of one salt may have; 0: all (0)");
   command.add_flag("--huge-pages", options.huge_pages, "for the node's memory");
   command.add_option("--heartbeat-ms", options.heartbeat_ms, "between heartbeats (200)")
       .range(uint64_t{1}, kDayMs);
@@ -88,6 +93,12 @@ Status apply(const NodeOptions& options, NodeConfig& config) {
   config.tcp.lanes = options.tcp_lanes;
   config.tcp.congestion = options.tcp_congestion;
   config.huge_pages = options.huge_pages;
+  const auto policy = scheduler::parse_eviction(options.tier_policy);
+  if (!policy.ok()) return of_flag("--tier-policy", policy.status());
+  config.tier_policy = *policy;
+  uint64_t tenant_bytes = 0;
+  BATON_RETURN_IF_ERROR(read_bytes("--tenant-quota", options.tenant_quota, tenant_bytes));
+  config.tenant_bytes = tenant_bytes;
   config.sender.progress_deadline = std::chrono::milliseconds(options.progress_ms);
   config.receiver.progress_deadline = std::chrono::milliseconds(options.progress_ms);
   for (const std::string& text : options.nvme) {

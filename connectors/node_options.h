@@ -25,6 +25,8 @@ struct NodeOptions {
   uint16_t tcp_lanes = 2;
   std::string tcp_congestion;
   bool huge_pages = false;
+  std::string tier_policy = scheduler::eviction_name(scheduler::kDefaultEviction);
+  std::string tenant_quota = "0";
   uint64_t heartbeat_ms = 200;
   uint64_t progress_ms = 2000;
   std::vector<std::string> nvme;

@@ -15,8 +15,6 @@ struct Words {
   std::string role = "both", listen = "127.0.0.1:8000";
   std::string store;
   std::string host_tier = "256MiB", transit = "32MiB", window = "64MiB";
-  std::string tier_policy = scheduler::eviction_name(scheduler::kDefaultEviction);
-  std::string tenant_quota = "0";
   bool retain = false;
   uint64_t first_contact_ms = 2000, record_ms = 30'000, accept_ms = 5000, budget_ms = 600'000;
 };
@@ -54,10 +52,6 @@ void add_handoff_options(const Command& app, Words& words, Options& options) {
                  "tokens of a chunk, a multiple of --block-tokens (256)")
       .range(1u, 65536u);
   app.add_option("--host-tier", words.host_tier, "bytes kept in CPU memory (256MiB)");
-  app.add_option("--tier-policy", words.tier_policy,
-                 "which of its chunks leave first: lru, s3fifo or age-per-use (age-per-use)");
-  app.add_option("--tenant-quota", words.tenant_quota,
-                 "bytes of it that the requests of one salt may have; 0: all (0)");
   app.add_option("--transit", words.transit, "bytes of the transient senders' memory (32MiB)");
   app.add_option("--window", words.window, "unacknowledged bytes a handoff may have (64MiB)");
   const auto retain =
@@ -103,11 +97,6 @@ Status read_words(const Words& words, Options& options) {
                       " is not a multiple of the " + std::to_string(options.block_tokens) +
                       " of --block-tokens");
   BATON_RETURN_IF_ERROR(read_bytes("--host-tier", words.host_tier, options.host_tier_bytes));
-  const auto policy = scheduler::parse_eviction(words.tier_policy);
-  if (!policy.ok())
-    return Status(Code::kInvalidArgument, "--tier-policy: " + policy.status().message());
-  options.tier_policy = *policy;
-  BATON_RETURN_IF_ERROR(read_bytes("--tenant-quota", words.tenant_quota, options.tenant_bytes));
   BATON_RETURN_IF_ERROR(read_bytes("--transit", words.transit, options.transit_bytes));
   BATON_RETURN_IF_ERROR(read_bytes("--window", words.window, options.window_bytes));
   options.first_contact = std::chrono::milliseconds(words.first_contact_ms);

@@ -8,7 +8,6 @@
 
 #include "connectors/node_options.h"
 #include "examples/reference_engine/kv_transfer.h"
-#include "scheduler/eviction_policy.h"
 #include "transfer/base/address.h"
 #include "transfer/base/clock.h"
 
@@ -35,8 +34,6 @@ struct Options {
 
   uint32_t chunk_tokens = 256;
   uint64_t host_tier_bytes = 256u << 20;
-  scheduler::EvictionKind tier_policy = scheduler::kDefaultEviction;
-  uint64_t tenant_bytes = 0;  // 0: no quota
   uint64_t transit_bytes = 32u << 20;
   uint64_t window_bytes = 64u << 20;
   bool transient = false;

@@ -28,8 +28,6 @@ Result<NodeConfig> node_config(const Options& options, const Model& model, const
   config.kv = kv_memory_of(cache, model.llama->config());
   config.mode = options.transient ? SendMode::kTransient : SendMode::kRetained;
   config.retained_bytes = options.host_tier_bytes;
-  config.tier_policy = options.tier_policy;
-  config.tenant_bytes = options.tenant_bytes;
   config.transit_bytes = options.transit_bytes;
   config.window_bytes = options.window_bytes;
   config.retain_received = options.retain_received;

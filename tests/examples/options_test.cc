@@ -89,8 +89,8 @@ TEST(Options, ReadsEveryFlag) {
   EXPECT_EQ(options.max_batch, 3u);
   EXPECT_EQ(options.max_queue, 4u);
   EXPECT_EQ(options.host_tier_bytes, 1u << 30);
-  EXPECT_EQ(options.tier_policy, scheduler::EvictionKind::kS3Fifo);
-  EXPECT_EQ(options.tenant_bytes, 4u << 20);
+  EXPECT_EQ(options.node_options.tier_policy, "s3fifo");
+  EXPECT_EQ(options.node_options.tenant_quota, "4MiB");
   EXPECT_EQ(options.transit_bytes, 2u << 20);
   EXPECT_EQ(options.window_bytes, 3u << 10);
   EXPECT_TRUE(options.transient && options.retain_received && options.node_options.huge_pages);
@@ -127,10 +127,10 @@ TEST(Options, WrongFlagsAreOneLineAndExitCode2) {
       {"--model", "m", "--node", "127.0.0.1:0", "--chunk-tokens", "40"},
       {"--model", "m", "--host-tier", "lots"},
       {"--model", "m", "--host-tier", "5 MB"},
-      {"--model", "m", "--tier-policy", "fifo"},
-      {"--model", "m", "--tenant-quota", "half"},
       {"--model", "m", "--store", "nowhere"},
       {"--model", "m", "--node", "127.0.0.1:0", "--channel", "pigeon"},
+      {"--model", "m", "--node", "127.0.0.1:0", "--tier-policy", "fifo"},
+      {"--model", "m", "--node", "127.0.0.1:0", "--tenant-quota", "half"},
       {"--model", "m", "--transient", "--retain"},
   };
   for (const auto& words : wrong) {
