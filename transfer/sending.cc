@@ -81,14 +81,18 @@ void Sending::hold(const std::vector<Chunk>& chunks) {
 void Sending::take_shape(const Chunk& chunk) {
   const protocol::Hello& peer = link_->hello();
   const bool opaque = chunk.order == PayloadOrder::kOpaque;
-  chunk_tokens_ = peer.chunk_tokens;
-  group_ = {.kv_group = chunk.id.kv_group,
-            .head_group = chunk.id.head_group,
-            .layers = static_cast<uint16_t>(chunk.checksums.size()),
-            .order = chunk.order,
-            .token_bytes = static_cast<uint32_t>(opaque ? peer.opaque_block_bytes
-                                                        : chunk.segment_bytes / chunk.tokens),
-            .opaque_block_tokens = opaque ? peer.opaque_block_tokens : 0};
+  // Another store has no blocks of its own: to it a chunk is one.
+  const bool blocks = opaque && peer.opaque_block_tokens != 0;
+  chunk_tokens_ = std::max(peer.chunk_tokens, chunk.tokens);
+  group_ = {
+      .kv_group = chunk.id.kv_group,
+      .head_group = chunk.id.head_group,
+      .layers = static_cast<uint16_t>(chunk.checksums.size()),
+      .order = chunk.order,
+      .token_bytes = static_cast<uint32_t>(
+          blocks ? peer.opaque_block_bytes
+                 : (opaque ? chunk.segment_bytes : chunk.segment_bytes / chunk.tokens)),
+      .opaque_block_tokens = blocks ? peer.opaque_block_tokens : (opaque ? chunk_tokens_ : 0)};
 }
 
 void Sending::start() {

@@ -104,11 +104,11 @@ SlotPool::SlotPool(std::unique_ptr<Arena> arena, size_t slot_bytes, size_t slots
 }
 
 Status SlotPool::recut(size_t slot_bytes) {
-  const size_t rounded = (slot_bytes + kSlotAlignment - 1) / kSlotAlignment * kSlotAlignment;
-  if (slot_bytes == 0 || rounded > arena_->bytes())
+  if (slot_bytes == 0 || slot_bytes > arena_->bytes() / kSlotAlignment * kSlotAlignment)
     return Status(Code::kInvalidArgument, "slots of " + std::to_string(slot_bytes) +
                                               " bytes: expected 1 to the arena's " +
                                               std::to_string(arena_->bytes()));
+  const size_t rounded = (slot_bytes + kSlotAlignment - 1) / kSlotAlignment * kSlotAlignment;
   MutexLock lock(mutex_);
   if (free_.size() != slots_.size())
     return Status(Code::kUnavailable,

@@ -160,6 +160,27 @@ TEST(SlotPool, TellsEachTimeASlotBecomesFree) {
   EXPECT_EQ(freed, 2);
 }
 
+TEST(SlotPool, IsCutAnewWhileNoneIsInUse) {
+  const auto pool = make_pool(16);
+  const size_t arena = pool->arena().bytes();
+  {
+    const SlotRef held = *pool->allocate();
+    EXPECT_EQ(pool->recut(1000).code(), Code::kUnavailable);
+    EXPECT_EQ(held.bytes().size(), kPoolSlotBytes);
+  }
+  ASSERT_TRUE(pool->recut(1000).ok());
+  EXPECT_EQ(pool->slot_bytes(), 1024u);
+  EXPECT_EQ(pool->counts().total, arena / 1024);
+  EXPECT_EQ(pool->counts().free, arena / 1024);
+  std::vector<SlotRef> all = keep_free(*pool, 0);
+  for (const SlotRef& slot : all) std::memset(slot.bytes().data(), 1, slot.bytes().size());
+  EXPECT_FALSE(pool->allocate());
+  all.clear();
+  for (const size_t wrong : {size_t{0}, arena + 1, SIZE_MAX, SIZE_MAX - 62})
+    EXPECT_EQ(pool->recut(wrong).code(), Code::kInvalidArgument) << wrong;
+  EXPECT_EQ(pool->slot_bytes(), 1024u);
+}
+
 TEST(SlotPool, ReferencesKeepThePoolAlive) {
   auto pool = make_pool(16);
   std::weak_ptr<SlotPool> alive = pool;
