@@ -63,7 +63,7 @@ TEST_F(S3FaultsTest, AReadSurvivesWhatPasses) {
   for (Json fault : faults) {
     fault["method"] = "GET";
     const double before = retries();
-    Lab::get().rules({fault});
+    Lab::get().rules(Json::array({fault}));
     const auto outcome = read(*tier, stored);
     ASSERT_NO_FATAL_FAILURE(expect_served(*outcome, stored)) << fault;
     expect_tries(fault, retries() - before);
@@ -99,7 +99,7 @@ TEST_F(S3FaultsTest, AStoreSurvivesWhatPasses) {
   for (Json fault : faults) {
     fault["method"] = "PUT";
     const double before = retries();
-    Lab::get().rules({fault});
+    Lab::get().rules(Json::array({fault}));
     const Chunk stored = chunk(++number);
     const Status status = store(*tier, stored);
     EXPECT_TRUE(status.ok()) << fault << status.to_string();
@@ -140,7 +140,8 @@ TEST_F(S3FaultsTest, WhatDoesNotPassIsNotTriedAgain) {
   const Chunk stored = chunk(1);
   ASSERT_TRUE(store(*tier, stored).ok());
   const auto answered = [](int status, const char* code) {
-    return Json{{{"fault", "status"}, {"status", status}, {"code", code}, {"count", -1}}};
+    const Json rule = {{"fault", "status"}, {"status", status}, {"code", code}, {"count", -1}};
+    return Json::array({rule});
   };
   Lab::get().rules(answered(403, "AccessDenied"));
   auto outcome = read(*tier, stored);
@@ -190,7 +191,7 @@ TEST_F(S3FaultsTest, AServiceThatDoesNotKnowConditionsIsAskedBefore) {
     auto tier = open(impatient());
     Json rule = {{"fault", "status"}, {"header", "if-none-match"}, {"count", -1}};
     rule.update(refusal);
-    Lab::get().rules({rule});
+    Lab::get().rules(Json::array({rule}));
     const Chunk first = chunk(refusal["status"]),
                 second = chunk(2u * refusal["status"].get<uint32_t>());
     EXPECT_TRUE(store(*tier, first).ok());
@@ -273,7 +274,7 @@ TEST_F(S3FaultsTest, TheDeadlineHolds) {
   };
   const TimePoint begin = now();
   for (const Json& fault : faults) {
-    Lab::get().rules({fault});
+    Lab::get().rules(Json::array({fault}));
     const auto outcome = read(*tier, stored, milliseconds(300));
     EXPECT_EQ(outcome->code(), Code::kDeadlineExceeded) << outcome->end->status().to_string();
     outcome->slot.reset();

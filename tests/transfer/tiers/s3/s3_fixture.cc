@@ -72,11 +72,10 @@ Chunk S3Fixture::chunk(uint32_t number, ChunkOrigin origin, uint32_t layers, siz
               .segment_bytes = layer_bytes,
               .slot = slot(),
               .origin = origin};
+  std::vector<uint64_t> words((layers * layer_bytes + 7) / 8);
   uint64_t state = number + 1;
-  for (size_t i = 0; i < layers * layer_bytes; ++i) {
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    chunk.slot.bytes()[i] = static_cast<std::byte>(state >> 56);
-  }
+  for (uint64_t& word : words) word = state = state * 6364136223846793005u + 1442695040888963407u;
+  std::memcpy(chunk.slot.bytes().data(), words.data(), layers * layer_bytes);
   for (uint32_t layer = 0; layer < layers; ++layer) {
     chunk.checksums.push_back(checksum(seed_of(chunk.id, layer, layer_bytes),
                                        chunk.slot.bytes().data() + layer * layer_bytes,
