@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import json
 import random
+import signal
 import ssl
 import struct
 import subprocess
@@ -167,4 +168,5 @@ async def main():
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # its folder goes with it
     asyncio.run(main())
