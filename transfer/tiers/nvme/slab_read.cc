@@ -163,12 +163,12 @@ void SlabRead::spoilt(const std::string& what) {
                                    what + " does not verify"));
 }
 
+// Followed by ended(), which tells: by then it counts no more, where the device is done with it.
 void SlabRead::tell(Result<Chunk> result) {
   if (told_) return;
   core_.metrics.read_ended(result.status().code());
-  const auto done = std::exchange(done_, nullptr);
+  result_ = std::move(result);
   stop();
-  if (done) done(std::move(result));
 }
 
 void SlabRead::stop() {
@@ -188,8 +188,12 @@ void SlabRead::stop() {
 }
 
 void SlabRead::ended() {
+  const auto self = shared_from_this();
   --outstanding_;
   if (told_ && outstanding_ == 0) settle();
+  if (!result_) return;
+  const auto done = std::exchange(done_, nullptr);
+  done(*std::exchange(result_, std::nullopt));
 }
 
 void SlabRead::settle() {

@@ -19,7 +19,7 @@ namespace baton::nvme {
 class SlabRead : public std::enable_shared_from_this<SlabRead> {
  public:
   // `slab` holds what is asked for, of the layers and size that the request has. `settled` runs
-  // last, when the device touches the slot no more.
+  // once the device touches the slot no more: before `done`, where the call has not ended sooner.
   SlabRead(SlabCore& core, uint32_t slab, TierReadRequest request, Tier::OnLayer on_layer,
            Tier::OnRead done, std::function<void()> settled);
   void start();
@@ -68,7 +68,8 @@ class SlabRead : public std::enable_shared_from_this<SlabRead> {
   std::vector<Run> early_;    // read before the header was
   uint32_t verified_ = 0;     // layers
   uint32_t outstanding_ = 0;  // waiting, under way, or to be verified
-  bool told_ = false;
+  bool told_ = false;         // or about to be
+  std::optional<Result<Chunk>> result_;
 };
 
 }  // namespace baton::nvme

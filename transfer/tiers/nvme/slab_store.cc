@@ -129,8 +129,9 @@ void SlabStore::advance() {
   if (error_ != 0) core_.failed(SlabCore::Use::kStore, error_);
   const bool header_there = step_ == Step::kHeader || step_ == Step::kFlushHeader;
   if (error_ != 0 && step_ != Step::kRetract) {
+    if (!header_there) return settle(core_.io_status(error_));
     tell(core_.io_status(error_));
-    return header_there ? enter(Step::kRetract) : settle();
+    return enter(Step::kRetract);
   }
   if (header_there && !wanted()) return enter(Step::kRetract);
   if (step_ == Step::kTombstone || (step_ == Step::kRetract && error_ == 0)) core_.cleaned(slab_);
@@ -151,21 +152,23 @@ void SlabStore::advance() {
   }
 }
 
-void SlabStore::settle() {
+void SlabStore::settle(const Status& otherwise) {
   if (std::exchange(over_, true)) return;
   const auto self = shared_from_this();
-  const bool stored = wanted() && (step_ == Step::kHeader || step_ == Step::kFlushHeader);
+  const bool stored =
+      otherwise.ok() && wanted() && (step_ == Step::kHeader || step_ == Step::kFlushHeader);
   chunk_.slot.reset();
   if (stored) {
     core_.index.publish(slab_);
     core_.succeeded(SlabCore::Use::kStore);
     core_.metrics.stored(payload_bytes());
-    tell(ok_status());
   } else {
     core_.release(slab_);
-    tell(Status(Code::kCancelled, "the chunk was erased while it was being stored"));
   }
+  // Before it is told: by then it counts no more.
   if (const auto settled = std::exchange(settled_, nullptr)) settled();
+  if (stored || !otherwise.ok()) return tell(otherwise);
+  tell(Status(Code::kCancelled, "the chunk was erased while it was being stored"));
 }
 
 void SlabStore::tell(const Status& status) {
@@ -190,11 +193,14 @@ bool SlabStore::abandon(const Status& why) {
   const auto self = shared_from_this();
   // A tombstone that waits stays: the header is there.
   if (step_ != Step::kRetract) outstanding_ -= static_cast<uint32_t>(core_.queue.drop(this));
+  if (outstanding_ == 0 && step_ != Step::kFlushHeader) {
+    settle(why);
+    return false;
+  }
   const bool under_way = outstanding_ > 0;
   tell(why);
-  if (under_way) return true;
-  step_ == Step::kFlushHeader ? enter(Step::kRetract) : settle();
-  return false;
+  if (!under_way) enter(Step::kRetract);
+  return under_way;
 }
 
 }  // namespace baton::nvme

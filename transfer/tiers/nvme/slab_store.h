@@ -23,8 +23,9 @@ namespace baton::nvme {
 
 class SlabStore : public std::enable_shared_from_this<SlabStore> {
  public:
-  // `slab` is taken. `done` says how the call ended; `settled` runs last, when the device touches
-  // the chunk's slot no more and the slab holds it or is given back.
+  // `slab` is taken. `done` says how the call ended; `settled` runs once the device touches the
+  // chunk's slot no more and the slab holds it or is given back: before `done`, where the call has
+  // not ended sooner.
   SlabStore(SlabCore& core, Chunk chunk, uint32_t slab, Tier::OnDone done,
             std::function<void()> settled);
   void start(TimePoint deadline);
@@ -55,7 +56,8 @@ class SlabStore : public std::enable_shared_from_this<SlabStore> {
   void write_header(const SlabHeader& header);
   void ended(int error);
   void advance();
-  void settle();
+  // `otherwise`: what to tell where it is not ok.
+  void settle(const Status& otherwise = ok_status());
   std::function<void(int)> on_end();
 
   SlabCore& core_;

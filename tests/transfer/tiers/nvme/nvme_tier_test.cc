@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include <functional>
 #include <thread>
 
 #include "tests/transfer/tiers/nvme/nvme_fixture.h"
@@ -392,6 +393,40 @@ TEST_F(NvmeTierTest, BeyondItsBoundsItRefusesAtOnce) {
   }
   ASSERT_TRUE(testing::run_until(io_, [&] { return ok + exhausted == 5; }));
   EXPECT_EQ(ok, 2);
+}
+
+// Whoever keeps as many under way as are allowed begins the next one when one has ended.
+TEST_F(NvmeTierTest, WhatHasEndedCountsNoMore) {
+  NvmeConfig narrow = config();
+  narrow.max_stores = narrow.max_reads = 1;
+  open(narrow);
+  int stored = 0;
+  std::function<void(const Status&)> next = [&](const Status& status) {
+    EXPECT_TRUE(status.ok()) << status.to_string();
+    if (++stored < 5)
+      tier_->store(testing::make_chunk(*pool_->allocate(), testing::nvme_id(stored), shape_),
+                   soon(), next);
+  };
+  tier_->store(testing::make_chunk(*pool_->allocate(), testing::nvme_id(0), shape_), soon(), next);
+  ASSERT_TRUE(testing::run_until(io_, [&] { return stored == 5; }));
+
+  std::vector<std::unique_ptr<Tier::Read>> reads;
+  std::function<void()> read_next;
+  const auto ended = [&](Result<Chunk> chunk) {
+    ASSERT_TRUE(chunk.ok()) << chunk.status().to_string();
+    EXPECT_EQ(free_slots(), 31u);
+    // Its slot has no writer any more: it is free when it is let go of.
+    chunk->slot.reset();
+    EXPECT_EQ(free_slots(), 32u);
+    if (reads.size() < 5) read_next();
+  };
+  read_next = [&] {
+    reads.push_back(tier_->read(
+        request(testing::nvme_id(reads.size()), poisoned()), [](uint32_t) {}, ended));
+  };
+  read_next();
+  ASSERT_TRUE(
+      testing::run_until(io_, [&] { return reads.size() == 5 && tier_->report().reads == 0; }));
 }
 
 TEST_F(NvmeTierTest, FlushesWhereAStoreMustSurviveALossOfPower) {
