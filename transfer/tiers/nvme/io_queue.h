@@ -1,7 +1,7 @@
 // What waits for a disk: as many are under way as the disk takes, the rest in two lanes.
 //
-// A request waits for a read, nobody for a write: reads go first, but of four turns one is a write's
-// where one waits. What was moved in part only is continued here.
+// A request waits for a read, nobody for a write: reads go first, but of four turns one is a
+// write's where one waits. What was moved in part only is continued here.
 //
 // Thread safety: confined to the progress thread.
 #pragma once
