@@ -13,6 +13,9 @@ using protocol::RefuseReason;
 
 // A segment in a slot: its payload, as one block.
 constexpr uint32_t kOneBlock[] = {0};
+// Of one offer: nodes give chunks one by one, and each that is accepted takes a slot before a byte
+// of it has come.
+constexpr uint32_t kMostChunks = 16;
 
 }  // namespace
 
@@ -20,7 +23,8 @@ Keeping::Keeping(NodeCore& core, HandoffAttempt handoff, OnGone on_gone)
     : core_(core),
       on_gone_(std::move(on_gone)),
       machine_(handoff, core.config.receiver, now()),
-      timer_(core.io) {}
+      timer_(core.io),
+      begun_(core.tiers->forgotten()) {}
 
 void Keeping::fetch(Wanted wanted) {
   wanted_ = std::move(wanted);
@@ -94,6 +98,9 @@ void Keeping::accept() {
   if (machine_.offer()->groups.size() != 1)
     return refuse("the offer has " + std::to_string(machine_.offer()->groups.size()) +
                   " groups: chunks of one are kept");
+  if (map.chunks() > kMostChunks)
+    return refuse("the offer has " + std::to_string(map.chunks()) + " chunks: at most " +
+                  std::to_string(kMostChunks) + " are kept at a time");
   for (uint32_t c = 0; c < map.chunks(); ++c) {
     const protocol::GroupOffer& group = machine_.offer()->groups.front();
     const ChunkId id{machine_.offer()->keys[c], group.kv_group, group.head_group};
@@ -123,6 +130,12 @@ Status Keeping::prepare(uint32_t c) {
   chunk.checksums.resize(group.layers);
   chunk.origin = origin_;
   const uint64_t bytes = chunk.segment_bytes * group.layers;
+  const size_t room = fetches_ ? wanted_->what.into.bytes().size()
+                               : (core_.retained ? core_.retained->slot_bytes() : 0);
+  // Before another chunk leaves for it.
+  if (bytes > room)
+    return Status(Code::kResourceExhausted, "the chunk has " + std::to_string(bytes) +
+                                                " bytes, a slot has " + std::to_string(room));
   if (fetches_) {
     chunk.slot = wanted_->what.into;
   } else {
@@ -131,10 +144,6 @@ Status Keeping::prepare(uint32_t c) {
     chunk.slot = std::move(slot->slot);
     coming.reservation = std::move(slot->reservation);
   }
-  if (bytes > chunk.slot.bytes().size())
-    return Status(Code::kResourceExhausted, "the chunk has " + std::to_string(bytes) +
-                                                " bytes, a slot has " +
-                                                std::to_string(chunk.slot.bytes().size()));
   coming_.emplace(c, std::move(coming));
   return ok_status();
 }
@@ -208,7 +217,7 @@ void Keeping::came(const SegmentHeader& header, const Result<Checksum>& checksum
         fetched_ = coming.chunk;
       } else {
         coming.reservation.reset();
-        keep(coming.chunk);
+        core_.keep(coming.chunk, begun_);
       }
     }
     if (wanted_ && wanted_->on_layer) wanted_->on_layer(coming.chunk, id.layer);
@@ -217,12 +226,6 @@ void Keeping::came(const SegmentHeader& header, const Result<Checksum>& checksum
   machine_.copy_done(now(), header.segment, verified, effects);
   apply(std::move(effects));
   settle();
-}
-
-void Keeping::keep(const Chunk& chunk) {
-  const Status kept = core_.tier->insert(chunk);
-  if (kept.ok()) core_.tiers->keep(chunk.id);
-  if (!kept.ok() && kept.code() != Code::kExists) core_.node_metrics.retain_skipped();
 }
 
 void Keeping::peer_lost(const Status& why) {

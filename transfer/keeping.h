@@ -63,7 +63,6 @@ class Keeping final : public Receiver, public std::enable_shared_from_this<Keepi
   KvSegment target(const protocol::SegmentId& id);
   bool wanted(const SegmentHeader& header);
   void came(const SegmentHeader& header, const Result<Checksum>& checksum);
-  void keep(const Chunk& chunk);
   void apply(protocol::Effects effects);
   void ended(protocol::End end, const Status& why);
   void settle();
@@ -79,6 +78,7 @@ class Keeping final : public Receiver, public std::enable_shared_from_this<Keepi
   std::shared_ptr<PeerLink> link_;
   std::vector<protocol::Message> outbox_;
   boost::asio::steady_timer timer_;
+  const uint64_t begun_;                              // Tiers::forgotten() at the time
   std::unordered_map<uint32_t, Coming> coming_;       // by chunk
   std::vector<HostTier::Pin> pins_;                   // what is held already, until the end
   std::unordered_map<uint32_t, SlotWriter> writers_;  // by segment: what may write for it

@@ -157,10 +157,10 @@ class Node {
   // For the engine's own counters too: one /metrics a process. Thread-safe.
   Metrics& metrics();
   // Nobody finds any more what the node keeps, in its host tier and those of its own below: for an
-  // engine whose KV means something else from now on. A store, peers, S3 keep what others may want:
-  // they are neither asked nor given anything any more, until the node is made anew. Handoffs that
-  // have pinned some of it go on with it; what is being gathered for one is kept when it is whole,
-  // so whoever wants none of that ends these first. Returns how many chunks were kept. Waits for
+  // engine whose KV means something else from now on, under the same fingerprint. Until the node is
+  // made anew it keeps in memory alone, asks no store, peer or S3, and is a miss to whoever asks it
+  // (but for the FETCH of a handoff that its engine has just prefilled). Handoffs that have pinned
+  // some of it go on with it; what they are gathering is not kept. Returns how many chunks were kept. Waits for
   // the progress thread, at most `deadline` (kDeadlineExceeded; they are dropped all the same,
   // later). Not on the progress thread. Thread-safe.
   Result<size_t> drop_chunks(Duration deadline);

@@ -79,6 +79,17 @@ struct NodeCore {
     return RetainedSlot{std::move(*slot), tier->reserve(tenant, bytes)};
   }
 
+  // Makes a whole, verified chunk visible, here and in the tiers below; not where what the node
+  // keeps has got another meaning since the chunk was begun, when Tiers::forgotten() was `begun`.
+  // Returns whether the tier has the chunk in this very slot.
+  bool keep(const Chunk& chunk, uint64_t begun) {
+    if (tiers->forgotten() != begun) return false;
+    const Status kept = tier->insert(chunk);
+    if (kept.ok()) tiers->keep(chunk.id);
+    if (!kept.ok() && kept.code() != Code::kExists) node_metrics.retain_skipped();
+    return kept.ok();
+  }
+
   // Until now.
   void record(TimelineEvent::Stage stage, const HandoffAttempt& handoff, uint32_t chunk,
               uint32_t layer, uint64_t bytes, TimePoint begin) const {

@@ -96,9 +96,9 @@ class Node::Impl final : public control::PeerEvents,
   // Offers an engine what its own node's tiers keep of its prompt.
   void offer_own(const std::shared_ptr<Receiving>& receiving, const std::vector<ChunkKey>& keys);
   // Reads what the tiers below the host's have of the leading chunks that a peer asks for into the
-  // host tier, as far as there is room; then `then`.
-  void bring_up(const PeerLink& link, const protocol::Fetch& fetch, TimePoint deadline,
-                std::function<void()> then);
+  // host tier, as far as there is room; then `then`. Ends with `sending`.
+  void bring_up(const std::shared_ptr<Sending>& sending, const PeerLink& link,
+                const protocol::Fetch& fetch, TimePoint deadline, std::function<void()> then);
   TimePoint find_deadline() const;
   std::vector<ChunkId> ids_of(const std::vector<ChunkKey>& keys) const;
   // The longest leading run of these that the host tier has.
@@ -108,6 +108,7 @@ class Node::Impl final : public control::PeerEvents,
   std::shared_ptr<Receiving> make_receiving(const HandoffAttempt& handoff);
   std::shared_ptr<Keeping> make_keeping(const HandoffAttempt& handoff);
   void cut_slots(const protocol::Hello& peer);
+  static bool slots_fit(const protocol::Hello& peer);
 
   // --- other nodes as tiers
   void look_up(const HostPort& peer, TenantId tenant, std::vector<ChunkId> ids, TimePoint deadline,
@@ -117,6 +118,8 @@ class Node::Impl final : public control::PeerEvents,
   void send_chunk(const HostPort& peer, Chunk chunk, TimePoint deadline,
                   Tier::OnDone done) override;
   void on_lookup(const std::shared_ptr<PeerLink>& link, const protocol::Lookup& lookup);
+  // A handoff that this node's engine has prefilled for somebody who is to FETCH it.
+  bool held_for(const HandoffAttempt& handoff) const;
   // Of what model chunks are that this peer speaks of.
   FingerprintDigest origin_of(const PeerLink& link) const;
   void answered(uint64_t question, Result<std::vector<bool>> found);

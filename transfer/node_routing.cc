@@ -37,14 +37,26 @@ void Node::Impl::on_up(const std::shared_ptr<control::Peer>& peer) {
   link->open(*channels_);
 }
 
+// Whether a store's slots may be cut for the rest of its life as this peer's chunks are. Smaller
+// segments than a page would fill the arena with what describes them.
+bool Node::Impl::slots_fit(const protocol::Hello& peer) {
+  constexpr uint64_t kLeastBytes = 4096;  // of a chunk
+  const uint32_t layers = peer.fingerprint.layers;
+  return layers != 0 && layers <= protocol::kMaxLayers && peer.chunk_bytes >= kLeastBytes &&
+         peer.chunk_bytes % layers == 0 && peer.chunk_bytes / layers <= protocol::kMaxSegmentBytes;
+}
+
 // The slots of a store that was not told how large chunks are fit its first peer's.
 void Node::Impl::cut_slots(const protocol::Hello& peer) {
   if (peer.store || peer.chunk_bytes == 0) return;
   if (!core_.slots_are_cut) {
+    if (!slots_fit(peer))
+      return log::warn("chunks of node {} are not kept: {} bytes in {} layers are no chunk",
+                       peer.node, peer.chunk_bytes, peer.fingerprint.layers);
     const Status cut = core_.retained->recut(peer.chunk_bytes);
     if (!cut.ok()) return log::warn("chunks of node {} are not kept: {}", peer.node, cut.message());
     core_.slots_are_cut = true;
-    const uint32_t layers = std::max(peer.fingerprint.layers, 1u);
+    const uint32_t layers = peer.fingerprint.layers;
     if (const Status opened = open_nvme(slab_bytes_for(layers, peer.chunk_bytes / layers));
         !opened.ok())
       log::error("no NVMe tier: {}", opened.message());

@@ -85,12 +85,15 @@ void Node::Impl::offer_own(const std::shared_ptr<Receiving>& receiving,
       [receiving](std::vector<Tiers::Held> run) { receiving->offer_held(std::move(run)); });
 }
 
-void Node::Impl::bring_up(const PeerLink& link, const protocol::Fetch& fetch, TimePoint deadline,
+void Node::Impl::bring_up(const std::shared_ptr<Sending>& sending, const PeerLink& link,
+                          const protocol::Fetch& fetch, TimePoint deadline,
                           std::function<void()> then) {
   const ChunkOrigin origin{origin_of(link), fetch.tenant};
   const ChunkShape shape = shape_of(core_, link.hello());
-  const auto load = [this, tokens = fetch.tokens, origin, shape, deadline,
-                     then = std::move(then)](std::vector<Tiers::Held> run) mutable {
+  const auto load = [this, weak = std::weak_ptr(sending), tokens = fetch.tokens, origin, shape,
+                     deadline, then = std::move(then)](std::vector<Tiers::Held> run) mutable {
+    const auto sending = weak.lock();
+    if (!sending) return;
     std::vector<TierLoad::Wanted> wanted;
     for (size_t c = 0; c < run.size(); ++c) {
       if (run[c].pin) continue;
@@ -102,14 +105,18 @@ void Node::Impl::bring_up(const PeerLink& link, const protocol::Fetch& fetch, Ti
                         shape.segment_bytes(of_chunk), std::move(run[c].holders)});
     }
     // What the host tier has stays there meanwhile.
-    TierLoad::start(core_, origin, std::move(wanted), deadline, nullptr,
-                    [run = std::make_shared<std::vector<Tiers::Held>>(std::move(run)),
-                     then = std::move(then)](const Status&) { then(); });
+    sending->loads(
+        TierLoad::start(core_, origin, std::move(wanted), deadline, nullptr,
+                        [run = std::make_shared<std::vector<Tiers::Held>>(std::move(run)),
+                         then = std::move(then)](const Status&) { then(); }));
   };
   core_.tiers->locate(origin, ids_of(fetch.keys), find_deadline(), Tiers::Reach::kThisNode, load);
 }
 
 void Node::Impl::on_fetch(const std::shared_ptr<PeerLink>& link, const protocol::Fetch& fetch) {
+  // What the tier has means something to this node's engine alone.
+  if (core_.tiers->forgotten() != 0 && !held_for(fetch.handoff))
+    return link->send(protocol::Miss{fetch.handoff});
   // An earlier attempt's engine has answered, its node still gathers: what a retry asks for is in
   // the tier in a moment.
   const std::shared_ptr<Sending> earlier = retaining(fetch.handoff.id);
@@ -146,7 +153,7 @@ void Node::Impl::on_fetch(const std::shared_ptr<PeerLink>& link, const protocol:
     sending->start();
     const Duration budget = std::min<Duration>(std::chrono::milliseconds(fetch.budget_ms),
                                                core_.config.tiers.load_deadline);
-    bring_up(*link, fetch, at + budget, hold);
+    bring_up(sending, *link, fetch, at + budget, hold);
   } else {
     sending->hold(std::move(pins));
   }
@@ -156,13 +163,20 @@ void Node::Impl::on_fetch(const std::shared_ptr<PeerLink>& link, const protocol:
 
 // --- other nodes as tiers
 
+bool Node::Impl::held_for(const HandoffAttempt& handoff) const {
+  for (const auto* map : {&sendings_, &holdings_})
+    for (const auto& [attempt, sending] : *map)
+      if (attempt.id == handoff.id) return true;
+  return false;
+}
+
 FingerprintDigest Node::Impl::origin_of(const PeerLink& link) const {
   return core_.config.store ? link.fingerprint() : core_.fingerprint;
 }
 
 void Node::Impl::on_lookup(const std::shared_ptr<PeerLink>& link, const protocol::Lookup& lookup) {
   protocol::Found found{lookup.question, std::vector<bool>(lookup.keys.size(), false)};
-  if (lookups_ >= kMostLookups) return link->send(found);
+  if (lookups_ >= kMostLookups || core_.tiers->forgotten() != 0) return link->send(found);
   ++lookups_;
   std::vector<ChunkId> ids;
   for (const ChunkKey& key : lookup.keys) ids.push_back({key, lookup.kv_group, lookup.head_group});

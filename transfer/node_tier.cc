@@ -16,6 +16,8 @@ struct NodeTier::State {
     if (known.size() > most) known.remove(ChunkId(*known.oldest()));
   }
   void ended(const Status& status) {
+    // So many handoffs as there may be: this node's own bound says nothing of the peer.
+    if (status.code() == Code::kResourceExhausted) return;
     // What the peer says of a chunk is no trouble of the peer's.
     const bool answered = status.ok() || status.code() == Code::kExists ||
                           status.code() == Code::kNotFound || status.code() == Code::kRefused ||

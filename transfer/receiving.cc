@@ -15,6 +15,7 @@ Receiving::Receiving(NodeCore& core, HandoffAttempt handoff, OnGone on_gone)
       on_gone_(std::move(on_gone)),
       machine_(handoff, core.config.receiver, now()),
       timer_(core.io),
+      begun_(core.tiers->forgotten()),
       layer_told_(layers(), false),
       created_at_(now()) {}
 

@@ -110,6 +110,7 @@ class Receiving final : public Receiver, public std::enable_shared_from_this<Rec
   std::shared_ptr<PeerLink> link_;
   std::vector<protocol::Message> outbox_;
   boost::asio::steady_timer timer_;
+  const uint64_t begun_;  // Tiers::forgotten() at the time
 
   std::vector<uint32_t> blocks_;
   uint32_t held_tokens_ = 0;

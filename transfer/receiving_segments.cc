@@ -190,12 +190,10 @@ void Receiving::retained(uint32_t segment, Checksum expected, const Result<Check
                         .slot = std::move(retain.slot),
                         .origin = core_.origin(request_.tenant)};
       retain.reservation.reset();
-      const Status kept = core_.tier->insert(whole);
-      if (kept.ok()) core_.tiers->keep(whole.id);
-      if (!kept.ok() && kept.code() != Code::kExists) core_.node_metrics.retain_skipped();
       // So that the end of the prompt does not push out its beginning.
-      if (std::optional<HostTier::Pin> pin = core_.tier->pin(chunk_id(id.chunk)); kept.ok() && pin)
-        pins_.push_back(std::move(*pin));
+      if (core_.keep(whole, begun_))
+        if (std::optional<HostTier::Pin> pin = core_.tier->pin(whole.id))
+          pins_.push_back(std::move(*pin));
     }
   }
   settle();

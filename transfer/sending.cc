@@ -21,6 +21,7 @@ Sending::Sending(NodeCore& core, SendRequest request, std::shared_ptr<SendFeed> 
       on_released_(std::move(on_released)),
       on_gone_(std::move(on_gone)),
       timer_(core.io),
+      begun_(core.tiers->forgotten()),
       ready_chunks_(layers(), 0),
       created_at_(now()) {
   if (request_.with_peer)
@@ -59,6 +60,8 @@ void Sending::hold(std::vector<HostTier::Pin> chunks) {
 
 void Sending::hold(const std::vector<Chunk>& chunks) {
   if (end_ || gone_) return;
+  // What a tier or a peer gave may lie in another order than this engine's blocks.
+  group_.order = chunks.front().order;
   if (core_.config.store) take_shape(chunks.front());
   chunks_.resize(chunks.size());
   for (size_t i = 0; i < chunks_.size(); ++i) {
@@ -74,6 +77,11 @@ void Sending::hold(const std::vector<Chunk>& chunks) {
                   .checksums = held.checksums};
   }
   offer();
+}
+
+void Sending::loads(std::shared_ptr<TierLoad> load) {
+  if (end_) return load->cancel();
+  load_ = std::move(load);
 }
 
 // What a store offers is of the asking node's model: how many tokens a chunk of it has, and an
@@ -194,6 +202,7 @@ void Sending::ended(End end, const Status& why) {
   why_ = why;
   // What is retained goes on being gathered: it serves a retry that FETCHes it.
   if (!machine_) quiet_ = true;
+  if (load_) std::exchange(load_, nullptr)->cancel();
   const TimePoint at = now();
   core_.registry.bury(role(), request_.handoff, end, at);
   if (!machine_) return;  // a holder: what is fetched is a handoff of its own

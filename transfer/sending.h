@@ -15,6 +15,7 @@
 #include "transfer/node_core.h"
 #include "transfer/peer_link.h"
 #include "transfer/send_feed.h"
+#include "transfer/tier_load.h"
 
 namespace baton {
 
@@ -44,6 +45,8 @@ class Sending : public std::enable_shared_from_this<Sending> {
   void start();  // QUEUED; for a FETCH only where hold() comes later
   // FETCH: the leading chunks of what was asked for, pinned in the host tier; none: it fails.
   void hold(std::vector<HostTier::Pin> chunks);
+  // What hold() waits for: it ends with this.
+  void loads(std::shared_ptr<TierLoad> load);
   // For a peer that keeps them: these chunks, of one shape.
   void hold(const std::vector<Chunk>& chunks);
   void connected(Result<std::shared_ptr<PeerLink>> link);
@@ -145,11 +148,13 @@ class Sending : public std::enable_shared_from_this<Sending> {
   std::vector<protocol::Message> outbox_;  // until the peer is connected
   boost::asio::steady_timer timer_;
 
+  const uint64_t begun_;  // Tiers::forgotten() at the time
   std::vector<ChunkWork> chunks_;
   // Of all that goes out of the tier's slots, until the end: evicting it would free no memory.
   std::vector<HostTier::Pin> pins_;
   std::vector<uint32_t> blocks_;
   std::vector<uint32_t> ready_chunks_;  // leading chunks computed, a layer
+  std::shared_ptr<TierLoad> load_;      // of a FETCH: brings up what it asks for
   std::deque<Job> gather_queue_;
   std::vector<std::function<void()>> when_retained_;
   uint32_t retained_gathers_ = 0;

@@ -168,14 +168,12 @@ void Sending::gathered(Job job, const Result<Checksum>& checksum) {
                       .slot = chunk.slot,
                       .origin = core_.origin(request_.tenant)};
     chunk.reservation.reset();
-    const Status kept = core_.tier->insert(whole);
-    if (kept.ok()) core_.tiers->keep(whole.id);
-    if (!kept.ok() && kept.code() != Code::kExists) core_.node_metrics.retain_skipped();
+    const bool kept = core_.keep(whole, begun_);
     // Until the handoff's end; in the two-step flow until somebody fetches it or the lease ends. An
     // older one of that key is not what is sent from here.
     if (own()) {
       chunk.slot.reset();
-    } else if (kept.ok() || !machine_) {
+    } else if (kept || !machine_) {
       if (std::optional<HostTier::Pin> pin = core_.tier->pin(chunk.id))
         pins_.push_back(std::move(*pin));
     }

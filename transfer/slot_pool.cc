@@ -206,6 +206,9 @@ SlotCounts SlotPool::counts() const {
   return counts;
 }
 
-size_t SlotPool::quarantined_bytes() const { return counts().quarantined * slot_bytes_; }
+size_t SlotPool::quarantined_bytes() const {
+  MutexLock lock(mutex_);
+  return quarantined_ * slot_bytes_;
+}
 
 }  // namespace baton

@@ -31,7 +31,7 @@ TierLoad::TierLoad(NodeCore& core, ChunkOrigin origin, std::vector<Wanted> wante
       origin_(origin),
       wanted_(std::make_move_iterator(wanted.begin()), std::make_move_iterator(wanted.end())),
       deadline_(deadline),
-      forgotten_(core.tiers->forgotten()),
+      begun_(core.tiers->forgotten()),
       on_layer_(std::move(on_layer)),
       done_(std::move(done)) {}
 
@@ -98,7 +98,7 @@ void TierLoad::ended(Reading* reading, Result<Chunk> chunk) {
   readings_.erase(it);
   if (chunk.ok()) {
     over->reservation.reset();
-    admit(std::move(chunk).value());
+    admit(*chunk);
     return pump();
   }
   std::vector<Tier*>& holders = over->wanted.holders;
@@ -115,14 +115,11 @@ void TierLoad::ended(Reading* reading, Result<Chunk> chunk) {
 }
 
 // Into the host tier, and from there into the tiers that have it not.
-void TierLoad::admit(Chunk chunk) {
-  if (core_.tiers->forgotten() != forgotten_) return;  // it means something else now
-  const ChunkId id = chunk.id;
-  const Status kept = core_.tier->insert(chunk);
-  if (!kept.ok() && kept.code() != Code::kExists) return;
-  if (kept.ok()) core_.tiers->keep(id);
+void TierLoad::admit(const Chunk& chunk) {
+  core_.keep(chunk, begun_);
   if (on_layer_) return;
-  if (std::optional<HostTier::Pin> pin = core_.tier->pin(id)) pins_.push_back(std::move(*pin));
+  if (std::optional<HostTier::Pin> pin = core_.tier->pin(chunk.id))
+    pins_.push_back(std::move(*pin));
 }
 
 void TierLoad::finish(const Status& status) {

@@ -60,14 +60,14 @@ class TierLoad : public std::enable_shared_from_this<TierLoad> {
   void read(Wanted wanted, NodeCore::RetainedSlot slot);
   void layer_came(uint32_t chunk, const Chunk& what, uint32_t layer);
   void ended(Reading* reading, Result<Chunk> chunk);
-  void admit(Chunk chunk);
+  void admit(const Chunk& chunk);
   void finish(const Status& status);
 
   NodeCore& core_;
   const ChunkOrigin origin_;
   std::deque<Wanted> wanted_;  // not begun
   const TimePoint deadline_;
-  const uint64_t forgotten_;  // of the tiers, when it began
+  const uint64_t begun_;  // Tiers::forgotten() at the time
   OnLayer on_layer_;
   OnDone done_;  // empty once it was called, or may not be any more
   std::vector<std::unique_ptr<Reading>> readings_;

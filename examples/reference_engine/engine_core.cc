@@ -164,7 +164,7 @@ void EngineCore::end(Sequence& sequence, const Status& status) {
   end.completion_tokens = sequence.generated();
   end.prompt_tokens_computed = sequence.prompt_tokens_computed;
   if (sequence.decode) end.handoff = sequence.decode->report();
-  if (sequence.prefill && sequence.request.transfer) end.handoff = sequence.prefill->report();
+  if (sequence.prefills_for_handoff()) end.handoff = sequence.prefill->report();
   sequence.phase = Phase::kReleasing;
   metrics_
       .counter("baton_engine_requests_ended_total", "Requests that ended, by how",

@@ -100,7 +100,7 @@ void EngineCore::add_token(Sequence& sequence, uint32_t token) {
 
 void EngineCore::complete(Sequence& sequence, Finish finish) {
   sequence.finish = finish;
-  const bool fetched_later = sequence.prefill && sequence.request.transfer &&
+  const bool fetched_later = sequence.prefills_for_handoff() &&
                              sequence.request.transfer->peer.empty() && !sequence.released();
   if (fetched_later)
     sequence.phase = Phase::kPublishing;

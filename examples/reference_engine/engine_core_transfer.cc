@@ -127,7 +127,7 @@ void EngineCore::transfer_released(uint64_t id) {
   Sequence& sequence = *found->second;
   --sequence.users;
   if (!sequence.released()) return;
-  if (sequence.prefill && sequence.request.transfer) {
+  if (sequence.prefills_for_handoff()) {
     const HandoffReport report = sequence.prefill->report();
     log::info("handoff {} left the engine's blocks: request={} end={} transport={} bytes={}{}{}",
               sequence.request.transfer->handoff.to_string(), sequence.request.name,

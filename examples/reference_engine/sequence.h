@@ -56,6 +56,10 @@ struct Sequence {
   uint32_t prompt_tokens() const { return static_cast<uint32_t>(request.prompt.size()); }
   uint32_t known() const { return static_cast<uint32_t>(tokens.size()); }
   bool released() const { return users == 0; }
+  // `prefill` is for whoever decodes, not for this node's own tiers.
+  bool prefills_for_handoff() const {
+    return prefill && request.transfer && request.transfer->role == TransferRole::kPrefill;
+  }
   uint32_t generated() const { return known() - prompt_tokens(); }
   bool waits() const {
     return phase == Phase::kQueued || phase == Phase::kAwaiting || phase == Phase::kOffered;

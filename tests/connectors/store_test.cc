@@ -252,6 +252,38 @@ TEST_P(StoreTest, APeerIsAskedAndAsksNobodyFurther) {
   ASSERT_TRUE(d.finish());
 }
 
+TEST_P(StoreTest, AChunkIsGivenOnInTheOrderInWhichItLies) {
+  b_shape.heads_first = true;
+  start();
+  prefill(2 * kChunk, 1);
+  start_store();
+  // b has it from its peer, in a's order, and gives it to the store.
+  NodeConfig config = small_node(*b_kv, channel);
+  config.tiers.peers = a_address();
+  config.tiers.store = store_address;
+  auto made = Node::create(std::move(config));
+  ASSERT_TRUE(made.ok()) << made.status().to_string();
+  b_node = std::move(made).value();
+  {
+    auto d = loader();
+    ASSERT_TRUE(d.create(handoff(), Flow::kFetch, {}, 2 * kChunk, 1).ok());
+    ASSERT_TRUE(d.load()) << d.session->poll().why.to_string();
+    EXPECT_EQ(d.wrong(2 * kChunk), 0u);
+    ASSERT_TRUE(d.finish());
+  }
+  ASSERT_TRUE(Events().until([&] { return in_store() == 2; }));
+  // Whoever loads it from there reads it right, whichever order his own blocks have.
+  a_node.reset();
+  b_node.reset();
+  start_engines();
+  expect_loaded(2 * kChunk, 1);
+  Decoder d(*a_node, *a_kv);
+  ASSERT_TRUE(d.create(handoff(), Flow::kFetch, {}, 2 * kChunk, 1).ok());
+  ASSERT_TRUE(d.load()) << d.session->poll().why.to_string();
+  EXPECT_EQ(d.wrong(2 * kChunk), 0u);
+  ASSERT_TRUE(d.finish());
+}
+
 TEST_P(StoreTest, AStoreThatStopsWithChunksOnTheirWayEndsThem) {
   const auto nvme = std::make_shared<MemoryTierState>();
   start_store([&](NodeConfig& config) { with_tier(config, nvme); });

@@ -39,10 +39,11 @@ bool Tiers::has_credit(const Sink& sink, uint64_t bytes) const {
 }
 
 void Tiers::keep(const ChunkId& id) {
-  if (closing_) return;
+  // What outlives this process would be found by one to which the same fingerprint means what it
+  // meant before, and what is shared by others.
+  if (closing_ || forgotten_ != 0) return;
   for (const auto& sink : sinks_) {
     if (sink->tier->presence(id) == Tier::Presence::kHeld) continue;
-    if (forgotten_ != 0 && sink->tier->shared()) continue;
     if (sink->waiting.size() < config_.max_waiting) {
       sink->waiting.push_back(id);
     } else {

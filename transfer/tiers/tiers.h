@@ -52,8 +52,9 @@ class Tiers {
   void locate(ChunkOrigin origin, std::vector<ChunkId> ids, TimePoint deadline, Reach reach,
               OnLocated done);
   // What this node keeps means something else from now on. The tiers that are its own are emptied
-  // of that model; those that it shares are neither asked nor given anything any more. Returns
-  // whether there are such.
+  // of that model, those that it shares are not asked any more, and none is given anything: only
+  // memory, which ends with the process, has what this node alone understands. Returns whether
+  // there are shared ones.
   bool forget(const FingerprintDigest& fingerprint);
   // How often that was: what was begun before is not to be kept.
   uint64_t forgotten() const { return forgotten_; }
