@@ -422,7 +422,7 @@ TEST_F(NvmeTierTest, WhatHasEndedCountsNoMore) {
   };
   read_next = [&] {
     reads.push_back(tier_->read(
-        request(testing::nvme_id(reads.size()), poisoned()), [](uint32_t) {}, ended));
+        request(testing::nvme_id(reads.size()), poisoned()), [](const Chunk&, uint32_t) {}, ended));
   };
   read_next();
   ASSERT_TRUE(
