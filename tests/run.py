@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
@@ -23,11 +24,13 @@ BUILD_FOLDERS = {"release": "build", "asan": "build-asan", "tsan": "build-tsan"}
 # The channels over which the end-to-end tests run. Each channel's own tests run in every preset.
 CHANNELS = {"release": ["local", "tcp", "ucx"], "asan": ["tcp"], "tsan": ["local"]}
 # End-to-end tests that run with the first of them only: to these the channel is all the same.
-ANY_CHANNEL = ["test_bad_input.py", "test_hosts.py", "test_two_hosts.py"]
+ANY_CHANNEL = ["test_bad_input.py", "test_hosts.py", "test_quickstart_tiers.py",
+               "test_two_hosts.py"]
 # Of a channel that is named here these alone: what crosses, how it ends, and who is let in.
 ONLY = {"ucx": ["test_authentication.py", "test_corruption.py", "test_death.py", "test_equality.py",
                 "test_shortage.py", "test_stopped_inside.py", "test_streaming.py"]}
-# End-to-end tests mostly wait, for deadlines and for one another's processes: so many run at once.
+# End-to-end tests mostly wait, for deadlines and for one another's processes: so many run at once,
+# and the next preset is built meanwhile.
 LANES = 2
 # A hung test is ended by its own limit long before these.
 CTEST_LIMIT_S = 900
@@ -236,24 +239,56 @@ class Lane:
         return code
 
 
-def run_lanes(pytests):
-    """Runs them, LANES at a time, in this order; returns (preset, count) of each."""
-    waiting, lanes, counts = list(pytests), [], []
-    try:
-        while waiting or lanes:
-            while waiting and len(lanes) < LANES:
-                lanes.append(Lane(waiting.pop(0)))
-            for lane in list(lanes):
-                code = lane.poll()
-                if code is not None:
-                    lanes.remove(lane)
-                    counts.append((lane.pytest.preset, lane.pytest.count(code)))
-            time.sleep(0.1)
-    except BaseException:
-        for lane in lanes:
+class Lanes:
+    """Runs what it is given, LANES at a time, in that order, on a thread of its own: what is built
+    meanwhile needs the processors, these mostly wait."""
+
+    def __init__(self):
+        self.waiting, self.running, self.counts = [], [], []
+        self.lock = threading.Lock()  # of `waiting` and `complete`
+        self.complete = self.stopped = False
+        self.failure = None
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def add(self, pytests):
+        with self.lock:
+            self.waiting += pytests
+
+    def join(self):
+        """Waits for all of them; returns (preset, count) of each."""
+        with self.lock:
+            self.complete = True
+        self.thread.join()
+        if self.failure:
+            raise self.failure
+        return self.counts
+
+    def stop(self):
+        self.stopped = True
+        self.thread.join()
+
+    def run(self):
+        try:
+            while not self.stopped and self.turn():
+                time.sleep(0.1)
+        except Exception as failure:
+            self.failure = failure
+        for lane in self.running:
             end(lane.process)
-        raise
-    return counts
+
+    def turn(self):
+        """Starts what there is room for, counts what has ended; False once nothing is left."""
+        with self.lock:
+            while self.waiting and len(self.running) < LANES:
+                self.running.append(Lane(self.waiting.pop(0)))
+            left = not self.complete or self.waiting
+        for lane in list(self.running):
+            code = lane.poll()
+            if code is not None:
+                self.running.remove(lane)
+                self.counts.append((lane.pytest.preset, lane.pytest.count(code)))
+        return left or self.running
 
 
 def address_space_prefix():
@@ -383,13 +418,17 @@ def main():
     if without.failed:
         rows["model"] = without
     presets = options.preset or [*BUILD_FOLDERS, *([] if options.filter else [VLLM])]
-    pytests = []
-    for preset in presets:
-        if preset != VLLM:
-            rows[preset], ends = run_preset(preset, options.filter, model)
-            pytests += ends
-    note(f"end to end, {LANES} at a time: " + ", ".join(test.title for test in pytests))
-    for preset, count in run_lanes(pytests):
+    lanes = Lanes()
+    try:
+        for preset in presets:
+            if preset != VLLM:
+                rows[preset], pytests = run_preset(preset, options.filter, model)
+                lanes.add(pytests)
+        ends = lanes.join()
+    except BaseException:
+        lanes.stop()
+        raise
+    for preset, count in ends:
         rows[preset] += count
     if VLLM in presets:
         rows[VLLM] = run_vllm(options.filter)
