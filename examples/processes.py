@@ -11,6 +11,10 @@ from pathlib import Path
 
 READY_LIMIT_S = 60
 STOP_LIMIT_S = 10
+# The reference engine's: 512 blocks of 16 tokens, 0.4 GB for SmolLM2.
+ENGINE_FLAGS = ["--block-tokens", "16", "--chunk-tokens", "256", "--kv-blocks", "512",
+                "--threads", str(min(os.cpu_count() or 1, 8))]
+LOOPBACK = "127.0.0.1:0"
 
 
 class ProgramEnded(Exception):
@@ -98,6 +102,12 @@ class Programs:
     def check_alive(self):
         for program in self.started:
             program.check_alive()
+
+    def end(self, program):
+        """Stops one of them, by SIGTERM."""
+        program.process.send_signal(signal.SIGTERM)
+        program.process.wait()
+        self.started.remove(program)
 
     def stop(self):
         """SIGTERM to all, the last started first; SIGKILL to what is still there in the end."""

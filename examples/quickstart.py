@@ -2,7 +2,6 @@
 one engine alone, compares token by token and prints a table. Started by quickstart.sh."""
 
 import argparse
-import http.client
 import json
 import os
 import secrets
@@ -11,14 +10,15 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import model_file
+import quickstart_tiers
+import tables
+from asking import Request, model_name, send_all
 from build_progress import EVERY_S, print_line, run_build
-from processes import Helper, ProgramEnded, Programs, run
+from processes import ENGINE_FLAGS, LOOPBACK, Helper, ProgramEnded, Programs, run
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "examples" / "hosts"))
@@ -27,31 +27,8 @@ from hosts import Network, why_no_hosts  # noqa: E402
 PROMPTS = ROOT / "examples" / "prompts"
 MODELS = ROOT / "models"
 RANDOM_MODEL = "random:layers=8,heads=8,kv_heads=4,head_dim=32,hidden=256,ffn=512,context=8192"
-REQUEST_LIMIT_S = 120
 ANSWER_TOKENS = 24
 CHAT_TOKENS = 48
-# 512 blocks of 16 tokens: 0.4 GB for SmolLM2.
-ENGINE_FLAGS = ["--block-tokens", "16", "--chunk-tokens", "256", "--kv-blocks", "512",
-                "--threads", str(min(os.cpu_count() or 1, 8))]
-LOOPBACK = "127.0.0.1:0"
-
-
-@dataclass
-class Request:
-    name: str
-    path: str
-    body: dict
-    show: bool = False  # print the answer while it comes
-
-
-@dataclass
-class Answer:
-    tokens: list = field(default_factory=list)
-    text: str = ""
-    ttft_s: float = 0.0
-    itl_s: float = 0.0
-    usage: dict = field(default_factory=dict)
-    handoff: dict = field(default_factory=dict)
 
 
 def requests(prompts):
@@ -75,76 +52,6 @@ def requests(prompts):
     ]
 
 
-def send(address, model, request, show):
-    """Sends one request, streamed, and reads it to its end."""
-    host, _, port = address.rpartition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=REQUEST_LIMIT_S)
-    answer, times = Answer(), []
-    body = {"model": model, "temperature": 0, "stream": True, "return_token_ids": True,
-            "stream_options": {"include_usage": True}, **request.body}
-    try:
-        sent = time.monotonic()
-        connection.request("POST", request.path, json.dumps(body),
-                           {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        if response.status != 200:
-            raise ProgramEnded(f"{request.name}: HTTP {response.status}: {response.read()!r}")
-        for line in response:
-            if not line.startswith(b"data: ") or line.strip() == b"data: [DONE]":
-                continue
-            event = json.loads(line[len(b"data: "):])
-            if "error" in event:
-                raise ProgramEnded(f"{request.name}: {event['error']}")
-            answer.usage = event.get("usage") or answer.usage
-            answer.handoff = (event.get("kv_transfer_params") or {}).get("baton") or answer.handoff
-            for choice in event.get("choices", []):
-                text = choice.get("text") or choice.get("delta", {}).get("content") or ""
-                tokens = choice.get("token_ids") or []
-                answer.text += text
-                answer.tokens += tokens
-                times += [time.monotonic()] * len(tokens)
-                if show:
-                    print(text, end="", flush=True)
-    finally:
-        connection.close()
-    if times:
-        answer.ttft_s = times[0] - sent
-        answer.itl_s = (times[-1] - times[0]) / max(1, len(times) - 1)
-    return answer
-
-
-def send_all(address, model, rounds, quiet):
-    """Sends every round; {request name: Answer}."""
-    answers = {}
-    for batch in rounds:
-        show = not quiet and any(request.show for request in batch)
-        if show:
-            print(f'\n{batch[0].body["messages"][0]["content"]}\n> ', end="", flush=True)
-        pool = ThreadPoolExecutor(max_workers=len(batch))
-        try:
-            sent = [(each, pool.submit(send, address, model, each, show)) for each in batch]
-            answers.update({request.name: future.result() for request, future in sent})
-        finally:
-            pool.shutdown(wait=False)  # after Ctrl-C they end when the programs do
-        if show:
-            print("\n")
-        elif not quiet:
-            for request in batch:
-                text = " ".join(answers[request.name].text.split())
-                print(f"  {request.name:13} {text[:80]}", flush=True)
-    return answers
-
-
-def model_name(address):
-    host, _, port = address.rpartition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=REQUEST_LIMIT_S)
-    try:
-        connection.request("GET", "/v1/models")
-        return json.loads(connection.getresponse().read())["data"][0]["id"]
-    finally:
-        connection.close()
-
-
 def handed_off(answer):
     return answer.handoff.get("end") == "committed"
 
@@ -155,7 +62,7 @@ def is_good(answer, reference):
             and len(answer.tokens) > 0 and answer.tokens == reference.tokens)
 
 
-def print_table(answers, references, title, model_line):
+def print_answers(answers, references, title, model_line):
     columns = ["request", "prompt tokens", "computed by decoder", "handed off MB", "transport",
                "TTFT ms", "ITL ms", "share of bound", "tokens equal"]
     rows = []
@@ -172,34 +79,11 @@ def print_table(answers, references, title, model_line):
             "-" if share is None else f"{share:.2f}",
             f"{equal}/{max(len(answer.tokens), len(reference.tokens))}"
             + ("" if answer.tokens == reference.tokens else " NO")])
-    widths = [max(6, *(len(word) for word in column.split())) for column in columns]
-    widths = [max(width, *(len(row[i]) for row in rows)) for i, width in enumerate(widths)]
     print(f"{title}\n")
-    print_heading(columns, widths)
-    for row in rows:
-        print("  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
-                        for i, (cell, width) in enumerate(zip(row, widths))))
+    tables.print_table(columns, rows)
     print(model_line)
     print("share of bound: the best time that prefill and transfer together could have taken, "
           "divided by\nthe time they took; an estimate.")
-
-
-def print_heading(columns, widths):
-    """Headings over as many lines as they need in columns of these widths."""
-    stacks = []
-    for column, width in zip(columns, widths):
-        lines = [""]
-        for word in column.split():
-            joined = f"{lines[-1]} {word}".strip()
-            lines = lines[:-1] + [joined] if len(joined) <= width else lines + [word]
-        stacks.append(lines)
-    height = max(map(len, stacks))
-    for row in range(height):
-        cells = [stack[row - height + len(stack)] if row >= height - len(stack) else ""
-                 for stack in stacks]
-        print("  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
-                        for i, (cell, width) in enumerate(zip(cells, widths))).rstrip())
-    print("  ".join("-" * width for width in widths))
 
 
 def build():
@@ -283,12 +167,10 @@ def compare(programs, model, title, model_line, router, prompts):
         "alone", "reference_engine", "--role", "both", "--model", model, "--listen", LOOPBACK,
         *ENGINE_FLAGS))
     references = send_all(alone.addresses["listen"], name, rounds, quiet=True)
-    alone.process.send_signal(signal.SIGTERM)
-    alone.process.wait()
-    programs.started.remove(alone)
+    programs.end(alone)
     programs.check_alive()
     print()
-    print_table(answers, references, title, model_line)
+    print_answers(answers, references, title, model_line)
     good = sum(is_good(answers[each], references[each]) for each in answers)
     print(f"\n{good} of {len(answers)} prompts were handed off at the price of one token computed "
           "by the decoder,\nand answered with exactly the tokens of the engine alone.", flush=True)
@@ -334,6 +216,9 @@ def parse_options():
                         help="of the link between two hosts, each direction, e.g. 4gbit")
     parser.add_argument("--channel", choices=("auto", "local", "tcp", "ucx"), default="auto",
                         help="how KV bytes move (auto)")
+    parser.add_argument("--tiers", action="store_true",
+                        help="one engine, whose prompts are found again in memory, on NVMe and in "
+                        "S3")
     parser.add_argument("--keep", action="store_true", help="leave it running until Ctrl-C")
     parser.add_argument("--model", help="a model of your own: FILE.gguf or random:…")
     parser.add_argument("--prompts", type=Path, default=PROMPTS, metavar="FOLDER",
@@ -343,6 +228,10 @@ def parse_options():
     options = parser.parse_args()
     if options.channel == "local" and options.hosts == 2:
         parser.error("--channel local is shared memory, which two hosts do not have")
+    if options.tiers and (options.hosts == 2 or options.keep or options.prefillers > 1
+                          or options.decoders > 1):
+        parser.error("--tiers is one engine on this host, which is stopped and started: it goes "
+                     "with neither --hosts, --prefillers, --decoders nor --keep")
     if options.bandwidth and options.hosts != 2:
         parser.error("--bandwidth is of the link between two hosts: add --hosts 2")
     return options
@@ -374,12 +263,19 @@ def main():
         signal.signal(number, interrupt)
     options = parse_options()
     started = time.monotonic()
+    if options.tiers and (why := quickstart_tiers.why_not()):
+        raise ProgramEnded(f"--tiers: {why}")
     network, title = hosts_of(options)  # what is wrong with them is said before anything is built
     if options.model:
         model, model_line = options.model, f"model: {options.model}"
         folder = options.build_folder or build()
     else:
         folder, model, model_line = build_and_fetch()
+    if options.tiers:
+        with Programs(folder) as programs:
+            good = quickstart_tiers.show(programs, model, model_line, options.prompts)
+            print(f"== {time.monotonic() - started:.0f} s", flush=True)
+        return 0 if good else 1
     with network as network, Programs(folder) as programs:
         print(f"== starting {options.prefillers} prefiller(s), {options.decoders} decoder(s) and "
               "a router", flush=True)

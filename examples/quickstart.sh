@@ -10,6 +10,8 @@
 #                      between them (needs root)
 #   --bandwidth RATE   of that link, e.g. 4gbit
 #   --keep             leave it running, to be tried with curl, until Ctrl-C
+#   --tiers            instead: one engine, whose prompts are found again in memory, on NVMe and in
+#                      S3 (a Ceph gateway of its own), each once what is nearer is gone
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

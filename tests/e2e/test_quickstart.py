@@ -18,6 +18,7 @@ from baton import BUILD, CHANNEL, MODEL, TRANSPORT, scaled, wait_for
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 sys.path.append(str(EXAMPLES))
+import asking  # noqa: E402
 import build_progress  # noqa: E402
 import model_file  # noqa: E402
 import quickstart  # noqa: E402
@@ -86,7 +87,7 @@ def test_all_tokens_equal(start, prefillers, decoders):
 
 
 def answer(tokens, end="committed", computed=1):
-    return quickstart.Answer(tokens=tokens,
+    return asking.Answer(tokens=tokens,
                              handoff={"end": end, "prompt_tokens_computed": computed})
 
 
@@ -97,7 +98,7 @@ def answer(tokens, end="committed", computed=1):
     (answer([]), False),
     (answer([1, 2, 3], computed=3), False),
     (answer([1, 2, 3], end="failed"), False),
-    (quickstart.Answer(tokens=[1, 2, 3]), False),
+    (asking.Answer(tokens=[1, 2, 3]), False),
 ])
 def test_what_it_takes_to_be_content(got, good):
     assert quickstart.is_good(got, answer([1, 2, 3])) == good

@@ -10,7 +10,7 @@ import pytest
 
 from baton import KV_BYTES_PER_TOKEN, prompt_of, scaled, wait_for
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "fakes"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
 from s3_gateway import Gateway, missing_programs  # noqa: E402
 
 TOKENS = 300

@@ -18,7 +18,8 @@ import tempfile
 from pathlib import Path
 
 sys.dont_write_bytecode = True
-sys.path.append(str(Path(__file__).resolve().parents[3] / "fakes"))
+ROOT = Path(__file__).resolve().parents[4]
+sys.path += [str(ROOT / "tests/fakes"), str(ROOT / "examples")]
 from fault_proxy import FaultProxy  # noqa: E402
 from s3_gateway import Gateway, missing_programs  # noqa: E402
 

@@ -1,4 +1,5 @@
-"""A real S3 service on loopback for tests: Ceph's monitor, one OSD in memory and its RADOS gateway.
+"""A real S3 service on loopback, to be tried and tested with: Ceph's monitor, one OSD in memory and
+its RADOS gateway.
 
     with Gateway(folder) as gateway: gateway.port, gateway.access, gateway.secret, gateway.region
 
@@ -140,6 +141,12 @@ class Gateway:
             process.send_signal(signal.SIGKILL)  # nothing of it is to be kept
             process.wait()
         self.processes = []
+
+    def create_bucket(self, name):
+        import boto3
+        boto3.client("s3", endpoint_url=self.endpoint, region_name=self.region,
+                     aws_access_key_id=self.access,
+                     aws_secret_access_key=self.secret).create_bucket(Bucket=name)
 
     def environment(self):
         return {**os.environ, "CEPH_CONF": str(self.configuration), "CEPH_ARGS": ""}
