@@ -3,15 +3,19 @@ its RADOS gateway.
 
     with Gateway(folder) as gateway: gateway.port, gateway.access, gateway.secret, gateway.region
 
+    s3_gateway.py FOLDER BUCKET    says where it is, one JSON object, and stays until it is ended
+
 All of it lies in `folder` and on free ports, and dies with this process, however that ends. Needs
 Debian's ceph-mon, ceph-osd, radosgw and ceph-common.
 """
 
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 import uuid
@@ -64,6 +68,9 @@ osd class default list = *
 rgw data = {folder}/rgw
 rgw frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
 rgw thread pool size = 32
+rgw gc obj min wait = 1
+rgw gc processor period = 2
+rgw gc processor max time = 2
 rgw dns name = localhost
 """
 
@@ -186,3 +193,19 @@ class Gateway:
             if time.monotonic() > end:
                 raise RuntimeError("the gateway does not start in time")
             time.sleep(0.05)
+
+
+def main():
+    folder, bucket = sys.argv[1:]
+    if missing := missing_programs():
+        print(json.dumps({"missing": missing}))
+        return 1
+    with Gateway(folder) as gateway:
+        gateway.create_bucket(bucket)
+        print(json.dumps({"url": f"s3://{bucket}?endpoint={gateway.endpoint}",
+                          "access": gateway.access, "secret": gateway.secret}), flush=True)
+        signal.pause()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

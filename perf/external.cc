@@ -1,88 +1,22 @@
 #include "perf/external.h"
 
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cerrno>
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 #include <vector>
 
+#include "perf/program.h"
 #include "perf/wire.h"
-#include "transfer/base/unique_fd.h"
 
 namespace baton::bench {
 namespace {
 
 using Words = std::vector<std::string>;
 
-constexpr Duration kToolPatience = std::chrono::seconds(30);
-constexpr int kNoSuchProgram = 127;  // its exit code, as the shell's and env's
 constexpr int kServers = 3;
 constexpr int kTries = 20;  // of a client at one server
 constexpr auto kBetweenTries = std::chrono::milliseconds(50);
-
-// A program that runs; ended with this.
-class Program {
- public:
-  static Result<std::unique_ptr<Program>> start(const Words& words) {
-    int ends[2];
-    if (::pipe2(ends, O_CLOEXEC) != 0) return Status::from_errno("pipe", errno);
-    std::unique_ptr<Program> program(new Program(UniqueFd(ends[0])));
-    const UniqueFd theirs(ends[1]);
-    std::vector<char*> arguments;
-    for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
-    arguments.push_back(nullptr);
-    program->pid_ = ::fork();
-    if (program->pid_ < 0) return Status::from_errno("fork", errno);
-    if (program->pid_ == 0) {
-      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-      ::dup2(theirs.get(), STDOUT_FILENO);
-      ::dup2(theirs.get(), STDERR_FILENO);
-      ::execvp(arguments[0], arguments.data());
-      ::_exit(kNoSuchProgram);
-    }
-    return program;
-  }
-  ~Program() {
-    if (pid_ <= 0) return;
-    ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
-  }
-
-  // Whether it ends within so long.
-  bool ended(Duration wait) const {
-    const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
-    return wait_readable(process.get(), now() + wait).ok();
-  }
-
-  // All that it writes until it ends, and its exit code.
-  Result<std::pair<std::string, int>> finish() {
-    const TimePoint end = now() + kToolPatience;
-    std::string text;
-    for (;;) {
-      BATON_RETURN_IF_ERROR(wait_readable(output_.get(), end));
-      char buffer[4096];
-      const ssize_t got = ::read(output_.get(), buffer, sizeof buffer);
-      if (got < 0) return Status::from_errno("read", errno);
-      if (got == 0) break;
-      text.append(buffer, static_cast<size_t>(got));
-    }
-    int status = 0;
-    ::waitpid(std::exchange(pid_, -1), &status, 0);
-    return std::pair(std::move(text), WIFEXITED(status) ? WEXITSTATUS(status) : -1);
-  }
-
- private:
-  explicit Program(UniqueFd output) : output_(std::move(output)) {}
-  const UniqueFd output_;
-  pid_t pid_ = -1;
-};
 
 Result<std::string> free_port() {
   BATON_ASSIGN_OR_RETURN(const auto listener, listen_at({"127.0.0.1", 0}));
@@ -104,7 +38,7 @@ Result<std::string> between(const std::string& program, const Words& server_word
     }
     if (!server->ended(Duration::zero())) continue;
     BATON_ASSIGN_OR_RETURN(const auto result, server->finish());
-    if (result.second == kNoSuchProgram)
+    if (result.second == Program::kNoSuchProgram)
       return Status(Code::kNotFound, "this measurement needs " + program);
     if (said.empty()) said = result.first;
   }
@@ -169,30 +103,43 @@ Result<double> fio_seconds(const FioJob& job) {
   const auto option = [](const char* name, const std::string& value) {
     return "--" + std::string(name) + "=" + value;
   };
-  BATON_ASSIGN_OR_RETURN(
-      const auto fio,
-      Program::start({"fio", "--name=reference", "--ioengine=io_uring", "--direct=1", "--thread",
-                      "--output-format=json", option("filename", job.path),
-                      option("rw", job.write ? "write" : "read"),
-                      option("bs", std::to_string(job.piece_bytes)),
-                      option("size", std::to_string(job.bytes)),
-                      option("iodepth", std::to_string(job.depth))}));
+  const char* const rw = job.io == FioJob::Io::kRead    ? "read"
+                         : job.io == FioJob::Io::kWrite ? "write"
+                                                        : "rw";
+  Words words = {"fio",
+                 "--name=reference",
+                 "--ioengine=io_uring",
+                 "--direct=1",
+                 "--thread",
+                 "--output-format=json",
+                 option("filename", job.path),
+                 option("rw", rw),
+                 option("bs", std::to_string(job.piece_bytes)),
+                 option("size", std::to_string(job.bytes)),
+                 option("iodepth", std::to_string(job.depth))};
+  if (job.fixed_buffers) words.insert(words.end(), {"--fixedbufs", "--registerfiles"});
+  BATON_ASSIGN_OR_RETURN(const auto fio, Program::start(words));
   BATON_ASSIGN_OR_RETURN(const auto result, fio->finish());
-  if (result.second == kNoSuchProgram)
+  if (result.second == Program::kNoSuchProgram)
     return Status(Code::kNotFound, "this measurement needs fio (apt-get install fio)");
   // What it warns of comes before.
   const size_t begin = result.first.find('{');
   const auto json = begin == std::string::npos
                         ? nlohmann::json()
                         : nlohmann::json::parse(result.first.substr(begin), nullptr, false);
-  const nlohmann::json::json_pointer side(job.write ? "/jobs/0/write" : "/jobs/0/read");
-  if (result.second != 0 || !json.is_object() || !json.contains(side))
+  const nlohmann::json::json_pointer one("/jobs/0");
+  double bytes = 0, seconds = 0;
+  if (result.second == 0 && json.is_object() && json.contains(one)) {
+    for (const char* side : {"read", "write"}) {
+      const auto& said = json.at(one).value(side, nlohmann::json::object());
+      const double rate = said.value("bw_bytes", 0.0);
+      bytes += said.value("io_bytes", 0.0);
+      if (rate > 0) seconds = std::max(seconds, said.value("io_bytes", 0.0) / rate);
+    }
+  }
+  if (bytes != static_cast<double>(job.bytes) || seconds <= 0)
     return Status(Code::kUnavailable, "fio says: " + result.first.substr(0, 500));
-  const double bytes = json.at(side).value("io_bytes", 0.0);
-  const double rate = json.at(side).value("bw_bytes", 0.0);
-  if (bytes != static_cast<double>(job.bytes) || rate <= 0)
-    return Status(Code::kUnavailable, "fio says: " + result.first.substr(0, 500));
-  return bytes / rate;
+  return seconds;
 }
 
 }  // namespace baton::bench

@@ -17,11 +17,14 @@ Result<double> ucx_perftest_rate();  // ucp_am_bw over tcp, 4 MiB, PEER error mo
 // One sequential pass over a file by fio, with io_uring and direct I/O; the file is made where it
 // is not there. Seconds, as fio measures them without its start. Errors as above.
 struct FioJob {
+  enum class Io : uint8_t { kRead, kWrite, kBoth };  // both: half of the bytes each, mixed
+
   std::string path;
   uint64_t bytes = 0;
   uint64_t piece_bytes = 0;
   uint32_t depth = 1;
-  bool write = false;
+  Io io = Io::kRead;
+  bool fixed_buffers = false;  // registered with the ring, and so is the file
 };
 Result<double> fio_seconds(const FioJob& job);
 

@@ -19,6 +19,8 @@ struct TierOptions {
   std::string folder;
   std::string io_bytes = "1MiB";
   uint32_t depth = 32;
+  std::string url;
+  std::string connections = "4,16";
 };
 
 // How fast does a prompt that the host tier holds come into the engine's blocks?
@@ -27,5 +29,7 @@ Status measure_host_hit(Run& run, const TierOptions& options);
 Status measure_host_lookup(Run& run, const TierOptions& options);
 // How fast are chunks stored on NVMe, and read back and verified?
 Status measure_nvme(Run& run, const TierOptions& options);
+// How fast are chunks put to S3, and got back and verified, and how soon is a layer there?
+Status measure_s3(Run& run, const TierOptions& options);
 
 }  // namespace baton::bench

@@ -2,6 +2,7 @@
 bytes end it with 1, and what it does with wrong words. Never how fast anything was."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -12,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from baton import BUILD, HAS_UCX, SANITIZED, scaled
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
+from s3_gateway import missing_programs  # noqa: E402
 
 FIELDS = ["name", "parameters", "bytes", "goodput_GBps", "reference", "reference_GBps", "ratio",
           "median_ms", "p95_ms", "p99_ms", "samples", "blame", "also", "machine", "date"]
@@ -162,14 +166,50 @@ def test_tier_nvme(tmp_path):
     lines = lines_of(*NVME_TIER, "--folder", tmp_path)
     asked = [(line["parameters"]["segment_bytes"], line["parameters"]["operation"])
              for line in lines]
-    assert asked == [(65536, "store"), (65536, "read"), (4096, "store"), (4096, "read")]
+    assert asked == [(size, operation) for size in (65536, 4096)
+                     for operation in ("store", "read", "both")]
     for line in lines:
-        assert line["bytes"] == 5 * 2 * line["parameters"]["segment_bytes"]
+        chunks = 4 if line["parameters"]["operation"] == "both" else 5
+        assert line["bytes"] == chunks * 2 * line["parameters"]["segment_bytes"]
+        assert line["also"]["fixed_buffers_ratio"] > 0
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_tier_that_gives_back_something_else(tmp_path):
-    done = bench(*NVME_TIER, "--folder", tmp_path, "--corrupt", "3", code=1)
+S3_TIER = ["tier", "--tier", "s3", "--layers", "2", "--segment-bytes", "64KiB", "--chunks", "3",
+           "--connections", "1,2", "--samples", "2"]
+needs_gateway = pytest.mark.skipif(bool(missing_programs()),
+                                   reason=f"no {', '.join(missing_programs())} here")
+
+
+@needs_gateway
+def test_tier_s3(tmp_path):
+    lines = lines_of(*S3_TIER, "--folder", tmp_path)
+    asked = [(line["parameters"]["connections"], line["parameters"]["operation"])
+             for line in lines]
+    assert asked == [(connections, operation) for connections in (1, 2)
+                     for operation in ("store", "read", "first layer")]
+    for line in lines:
+        first = line["parameters"]["operation"] == "first layer"
+        assert line["bytes"] == (None if first else 3 * 2 * 65536)
+        if first:
+            assert line["also"]["share_of_bound"] > 0 and line["also"]["round_trip_ms"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_s3_service_that_is_not_there():
+    done = subprocess.run([BUILD / "baton-bench", *S3_TIER, "--url",
+                           "s3://bucket?endpoint=http://127.0.0.1:9"],
+                          env={**os.environ, "AWS_ACCESS_KEY_ID": "a",
+                               "AWS_SECRET_ACCESS_KEY": "s"},
+                          capture_output=True, text=True, timeout=scaled(120))
+    assert done.returncode == 1 and "tier: " in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("question", [
+    [*NVME_TIER, "--folder"],
+    pytest.param([*S3_TIER, "--folder"], marks=needs_gateway)], ids=["nvme", "s3"])
+def test_a_tier_that_gives_back_something_else(question, tmp_path):
+    done = bench(*question, tmp_path, "--corrupt", "3", code=1)
     assert "is another than was stored" in done.stderr
 
 
@@ -199,6 +239,8 @@ def test_wrong_bytes_end_it(question):
     (["tier"], "--tier"),
     (["tier", "--tier", "tape"], "tape"),
     (["tier", "--tier", "host", "--bytes", "1KiB"], "1KiB"),
+    ([*S3_TIER, "--connections", "0"], "connections"),
+    ([*S3_TIER, "--url", "ftp://bucket"], "ftp://bucket"),
     (["--serve", "--listen", "192.0.2.1:1"], "192.0.2.1"),
 ])
 def test_wrong_words(arguments, named):
