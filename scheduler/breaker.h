@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 
 #include "transfer/base/clock.h"
 
@@ -30,14 +31,18 @@ class Breaker {
     if (state(now) == State::kClosed) return true;
     if (state(now) == State::kOpen) return false;
     retry_at_ = now + pause_;
+    trial_ = true;
     return true;
   }
   void succeeded() {
     failures_ = 0;
     pause_ = config_.pause;
+    trial_ = false;
   }
   void failed(TimePoint now) {
     const bool was_open = open();
+    // What had been begun before it opened says nothing new: only a trial makes the pause longer.
+    if (was_open && !std::exchange(trial_, false)) return;
     if (!was_open) ++failures_;
     if (!open()) return;
     if (was_open) pause_ = std::min(pause_ * 2, config_.max_pause);
@@ -53,6 +58,7 @@ class Breaker {
 
   Config config_;
   uint32_t failures_ = 0;  // in a row; stays at the bound while open
+  bool trial_ = false;     // one was allowed, and its outcome is not told
   Duration pause_;
   TimePoint retry_at_{};
 };

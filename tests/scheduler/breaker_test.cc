@@ -65,11 +65,15 @@ TEST(Breaker, ThePauseDoublesUpToItsBoundAndIsShortAgainAfterASuccess) {
   EXPECT_TRUE(breaker.allows(at + seconds(1)));
 }
 
-TEST(Breaker, AFailureThatComesInLateLengthensThePause) {
+TEST(Breaker, FailuresOfWhatWasBegunBeforeItOpenedDoNotLengthenThePause) {
   Breaker breaker = opened();
-  breaker.failed(kStart);
-  EXPECT_FALSE(breaker.allows(kStart + seconds(2) - Duration(1)));
-  EXPECT_TRUE(breaker.allows(kStart + seconds(2)));
+  for (int i = 0; i < 30; ++i) breaker.failed(kStart);
+  EXPECT_FALSE(breaker.allows(kStart + seconds(1) - Duration(1)));
+  ASSERT_TRUE(breaker.allows(kStart + seconds(1)));
+  // Of these one is the trial's.
+  for (int i = 0; i < 30; ++i) breaker.failed(kStart + seconds(1));
+  EXPECT_FALSE(breaker.allows(kStart + seconds(3) - Duration(1)));
+  EXPECT_TRUE(breaker.allows(kStart + seconds(3)));
 }
 
 }  // namespace

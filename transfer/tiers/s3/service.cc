@@ -27,13 +27,7 @@ Service::Service(boost::asio::io_context& io_context, const S3Config& s3_config,
       breaker_(s3_config.breaker),
       random_(static_cast<std::minstd_rand::result_type>(random_u64())) {}
 
-bool Service::allows() {
-  const TimePoint time = now();
-  const bool closed = breaker_.state(time) == scheduler::Breaker::State::kClosed;
-  const bool allowed = breaker_.allows(time);
-  if (allowed && !closed) trial_ = true;
-  return allowed;
-}
+bool Service::allows() { return breaker_.allows(now()); }
 
 bool Service::available() const {
   return breaker_.state(now()) != scheduler::Breaker::State::kOpen;
@@ -41,7 +35,6 @@ bool Service::available() const {
 
 void Service::worked() {
   breaker_.succeeded();
-  trial_ = false;
   trouble_.clear();
   metrics.available.Set(1);
   if (std::exchange(open_, false))
@@ -51,9 +44,6 @@ void Service::worked() {
 void Service::failed(const std::string& why) {
   const TimePoint time = now();
   trouble_ = why;
-  // What had been begun before it opened says nothing new: only a trial makes the pause longer.
-  const bool closed = breaker_.state(time) == scheduler::Breaker::State::kClosed;
-  if (!closed && !std::exchange(trial_, false)) return;
   breaker_.failed(time);
   if (breaker_.state(time) != scheduler::Breaker::State::kOpen) return;
   metrics.available.Set(0);

@@ -49,7 +49,6 @@ class Service {
 
  private:
   scheduler::Breaker breaker_;
-  bool trial_ = false;  // the breaker was open, and what was begun since will tell
   std::string trouble_;
   bool open_ = false;  // as was logged
   bool conditional_ = true;
